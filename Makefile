@@ -1,0 +1,53 @@
+# Every target first makes .venv hold exactly what requirements.lock pins; once it does, that costs nothing.
+
+PYTHON ?= python3
+BIN := .venv/bin
+DVC := $(BIN)/python -m dvc
+
+# The stages' `python` is the environment's, whatever else is active where make was called.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+unexport PYTHONPATH PYTHONHOME
+
+# The download stage leaves this file when no source of the raw data could be reached.
+UNREACHABLE := .dvc/tmp/sources-unreachable
+
+.PHONY: help env repro digits test lint lock deps
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+env:  ## create .venv and install the pinned dependencies
+	@cmp -s requirements.lock .venv/requirements.lock || { \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	    { echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1), expected Python 3.10 or newer; name one: make PYTHON=python3.12" >&2; exit 2; }; \
+	  echo "Installing requirements.lock into .venv (several minutes on a slow line; torch is large)"; \
+	  rm -rf .venv && $(PYTHON) -m venv .venv && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
+	  cp requirements.lock .venv/requirements.lock; }
+
+repro: env  ## run the pipeline: dvc repro (on the embedded digits if no source can be reached)
+	@rm -f $(UNREACHABLE); \
+	$(DVC) repro || { status=$$?; test -e $(UNREACHABLE) || exit $$status; \
+	  echo; echo "The raw data cannot be had here: none of its sources could be reached (see above)."; \
+	  echo "Running the same pipeline on scikit-learn's embedded digits instead, as an experiment;"; \
+	  echo "params.yaml, dvc.lock and metrics/ will say so. 'git checkout params.yaml dvc.lock metrics' goes back."; echo; \
+	  $(MAKE) --no-print-directory digits; }
+
+digits: env  ## run the pipeline on the embedded digits, as an experiment; needs no network
+	@$(DVC) exp run -S dataset=digits -S optimizer=adam -S optimizers.adam.lr=0.0003 \
+	  -S epochs=40 -S batch_size=32 -S log_every=20
+
+test: lint  ## lint, types and the whole test suite
+	$(BIN)/python -m pytest
+
+lint: env  ## ruff (lint and format) and mypy
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+lock: env  ## renew requirements.lock from pyproject.toml
+	$(BIN)/python -m uv pip compile pyproject.toml --group dev --universal --python-version 3.10 \
+	  --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --quiet --upgrade -o requirements.lock
+
+deps: env  ## write each stage's code dependencies into dvc.yaml
+	$(BIN)/python tests/pipeline/code_deps.py --write

@@ -1,0 +1,114 @@
+"""Cached tensors → Dataset → DataLoader."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from .errors import UserError
+from .runtime import stream_seed
+from .tensorfiles import load_tensors
+
+Batch = tuple[Tensor, Tensor]
+"""Images uint8 [B, 1, 28, 28] and labels int64 [B]."""
+
+
+class ImageDataset(Dataset):
+    """Images and labels of equal length, with an optional transform of the images.
+
+    An index may be one number or many: `dataset[7]` is an image [1, 28, 28] and its label,
+    `dataset[torch.tensor([7, 3])]` a whole batch in one operation, the transform included.
+    """
+
+    def __init__(
+        self, data: Tensor, labels: Tensor, transform: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        """`data` uint8 [N, 1, 28, 28], `labels` int64 [N]."""
+        if len(data) != len(labels):
+            raise ValueError(f"{len(data)} images and {len(labels)} labels")
+        self.data = data
+        self.labels = labels
+        self.transform = transform
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.labels)
+
+    def __getitem__(self, index: Any) -> Batch:
+        """The image and label, or the batch of them, at `index`."""
+        item = self.data[index]
+        if self.transform:
+            item = self.transform(item)
+        return item, self.labels[index]
+
+    def to(self, device: torch.device) -> "ImageDataset":
+        """The same dataset with its tensors on `device`, so that its batches are made there."""
+        return ImageDataset(self.data.to(device), self.labels.to(device), self.transform)
+
+
+class BatchSampler(Sampler[Tensor]):
+    """The indices of each batch of an epoch, int64 [B]; the last batch may be smaller.
+
+    The order is a function of `seed` and the epoch alone: whatever else draws random numbers, and
+    however many workers load the batches, the same epoch sees the same batches.
+    """
+
+    def __init__(self, length: int, batch_size: int, shuffle: bool = False, seed: int = 0) -> None:
+        self.length = length
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order the next iteration gives."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """The number of batches."""
+        return -(-self.length // self.batch_size)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yield the indices of one batch after the other."""
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(stream_seed(self.seed, "shuffle", self.epoch))
+            order = torch.randperm(self.length, generator=generator)
+        else:
+            order = torch.arange(self.length)
+        yield from order.split(self.batch_size)
+
+
+def make_loader(
+    dataset: ImageDataset,
+    batch_size: int,
+    shuffle: bool = False,
+    seed: int = 0,
+    num_workers: int = 0,
+) -> DataLoader[Batch]:
+    """A DataLoader that fetches every batch of `dataset` by one index operation.
+
+    Its sampler is a BatchSampler, whose `set_epoch` is to be called before each epoch.
+    """
+    return DataLoader(
+        dataset,
+        sampler=BatchSampler(len(dataset), batch_size, shuffle, seed),
+        batch_size=None,  # the sampler's items are whole batches
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        generator=torch.Generator(),  # for its workers; not the global one
+    )
+
+
+def load_split(folder: Path, split: str) -> tuple[ImageDataset, dict[str, Any]]:
+    """A split's dataset and header, see `splits.write_splits`; the tensors are memory-mapped.
+
+    Raises UserError: the file is missing, damaged, or another split.
+    """
+    path = folder / f"{split}.safetensors"
+    tensors, header = load_tensors(path, made_by="preprocess")
+    if header.get("split") != split or set(tensors) != {"images", "labels"}:
+        raise UserError(f"{path}: holds no {split} split; 'dvc repro preprocess' writes it")
+    return ImageDataset(tensors["images"], tensors["labels"]), header

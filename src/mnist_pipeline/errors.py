@@ -1,0 +1,31 @@
+"""Errors for the person at the keyboard, and where a stage turns them into an exit code."""
+
+import sys
+from collections.abc import Callable
+from io import TextIOWrapper
+
+
+class UserError(Exception):
+    """Something its reader can put right.
+
+    The message names the file or setting, what was found, what was expected and what to do.
+    """
+
+    exit_code = 1
+
+
+def run_stage(main: Callable[[], None]) -> None:
+    """Run a stage's `main`; a UserError, an OSError or Ctrl-C ends it with a line, no traceback."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a log shows lines as they are printed
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except OSError as error:  # full disk, read-only folder, ...
+        print(f"error: {error.filename or 'writing'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

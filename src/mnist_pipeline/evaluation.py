@@ -1,0 +1,64 @@
+"""Probabilities and labels of the test split → metrics and tables."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import f1_score, precision_recall_fscore_support
+
+
+def summary(probabilities: np.ndarray, labels: np.ndarray, loss: float) -> dict[str, float | int]:
+    """The numbers worth comparing, from probabilities [N, C] and labels [N].
+
+    macro_f1 is the mean of the classes' F1; for the last see
+    `expected_calibration_error`.
+    """
+    predicted = probabilities.argmax(1)
+    errors = int((predicted != labels).sum())
+    return {
+        "accuracy": 1 - errors / len(labels),
+        "errors": errors,
+        "loss": loss,
+        "macro_f1": float(f1_score(labels, predicted, average="macro", zero_division=0)),
+        "expected_calibration_error": expected_calibration_error(
+            probabilities.max(1), predicted == labels
+        ),
+    }
+
+
+def expected_calibration_error(
+    confidence: np.ndarray, correct: np.ndarray, bins: int = 15
+) -> float:
+    """Expected calibration error: how far confidence is from accuracy, over bins of confidence.
+
+    `confidence` float [N] in [0, 1], `correct` bool [N]; 0 is perfect, 1 the worst.
+    Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3.
+    """
+    bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gaps = np.bincount(bin_of, weights=correct - confidence.astype(np.float64), minlength=bins)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def class_table(predicted: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
+    """A row a class: precision, recall, F1 and support (its number of images)."""
+    precision, recall, f1, support = precision_recall_fscore_support(
+        labels, predicted, labels=range(len(classes)), zero_division=0
+    )
+    return pd.DataFrame(
+        {"class": classes, "precision": precision, "recall": recall, "f1": f1, "support": support}
+    )
+
+
+def prediction_table(
+    probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str]
+) -> pd.DataFrame:
+    """A row an image: its index, actual and predicted class, and the prediction's probability."""
+    names = np.array(classes)
+    return pd.DataFrame(
+        {
+            "index": np.arange(len(labels)),
+            "actual": names[labels],
+            "predicted": names[probabilities.argmax(1)],
+            "confidence": probabilities.max(1).astype(np.float64),
+        }
+    )

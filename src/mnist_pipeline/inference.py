@@ -1,0 +1,26 @@
+"""A model's answers to a whole split."""
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from .data import Batch, ImageDataset, make_loader
+
+BATCH_SIZE = 1000
+"""Without gradients to keep, large batches are fastest; the results hardly depend on it."""
+
+
+def inference_loader(dataset: ImageDataset) -> DataLoader[Batch]:
+    """`dataset` in its own order."""
+    return make_loader(dataset, BATCH_SIZE)
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module, loader: DataLoader[Batch], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Logits float32 [N, C] and labels int64 [N] of all that `loader` gives, on the CPU."""
+    model.eval()
+    pairs = [(model(images.to(device)).cpu(), labels.cpu()) for images, labels in loader]
+    logits, labels = zip(*pairs, strict=True)
+    return torch.cat(logits), torch.cat(labels)

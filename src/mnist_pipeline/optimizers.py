@@ -1,0 +1,48 @@
+"""Optimizers and learning-rate schedules: torch's own, by the names and arguments of params.yaml.
+
+To add one: an entry here, and its settings in params.py and params.yaml.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import nn, optim
+from torch.optim.lr_scheduler import (
+    ConstantLR,
+    CosineAnnealingLR,
+    LRScheduler,
+    OneCycleLR,
+    StepLR,
+)
+
+OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
+    "sgd": optim.SGD,
+    "adam": optim.Adam,
+    "adamw": optim.AdamW,
+    "rmsprop": optim.RMSprop,
+}
+
+
+def build_optimizer(
+    name: str, settings: Mapping[str, Any], parameters: Iterable[nn.Parameter]
+) -> optim.Optimizer:
+    """The optimizer of that name; `settings` are the arguments of its class."""
+    return OPTIMIZERS[name](parameters, **settings)
+
+
+def build_schedule(
+    name: str, settings: Mapping[str, Any], optimizer: optim.Optimizer, epochs: int, steps: int
+) -> LRScheduler:
+    """The schedule of that name, to be stepped after each of the `steps` batches of each epoch."""
+    if name == "constant":
+        return ConstantLR(optimizer, factor=1.0)
+    if name == "step":
+        return StepLR(optimizer, settings["step_size"] * steps, settings["gamma"])
+    if name == "cosine":
+        return CosineAnnealingLR(optimizer, epochs * steps, **settings)
+    if name == "one_cycle":
+        peak = optimizer.param_groups[0]["lr"]
+        return OneCycleLR(
+            optimizer, peak, total_steps=epochs * steps, cycle_momentum=False, **settings
+        )
+    raise ValueError(name)

@@ -1,0 +1,71 @@
+"""Where a model runs, and where its random numbers come from."""
+
+import hashlib
+import os
+
+import torch
+from torch import nn
+
+from .errors import UserError
+
+# Asked for by torch.use_deterministic_algorithms, and read when CUDA starts.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def deterministic() -> None:
+    """Let torch use only algorithms that give the same bytes every time.
+
+    Source: https://docs.pytorch.org/docs/stable/notes/randomness.html
+    """
+    torch.set_deterministic_debug_mode("error")
+    # Nothing reads uninitialized memory here, so filling it is time lost.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def stream_seed(seed: int, stream: str, epoch: int) -> int:
+    """A seed for one use of random numbers in one epoch.
+
+    Each use draws from a stream of its own, so that none shifts another's, and each epoch starts
+    its streams anew, so that an epoch can be repeated without those before it.
+    """
+    digest = hashlib.sha256(f"{seed} {stream} {epoch}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that the setting `device` asks for; "auto" takes a GPU where there is one.
+
+    Raises UserError: the device isn't there.
+    """
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        name = next(candidate for candidate, there in available.items() if there)
+    if not available[name]:
+        there = ", ".join(candidate for candidate, there in available.items() if there)
+        raise UserError(
+            f"device: found {name}, which torch can't use here; expected auto or {there}"
+        )
+    return torch.device(name)
+
+
+def engine(device: torch.device) -> dict[str, str | int]:
+    """What else shapes the bytes of a result: torch's version, the kind of device, the threads."""
+    return {
+        "torch": torch.__version__,
+        "device": device.type,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def parallel(model: nn.Module, device: torch.device) -> nn.Module:
+    """`model` on `device`; on several GPUs, each takes a part of every batch (DataParallel)."""
+    model = model.to(device)
+    gpus = torch.cuda.device_count() if device.type == "cuda" else 0
+    if gpus > 1:
+        print(f"Let's use {gpus} GPUs!")
+        return nn.DataParallel(model)
+    return model

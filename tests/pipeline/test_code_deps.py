@@ -1,0 +1,35 @@
+"""dvc.yaml lists the code and the params that each stage uses: no more, no less."""
+
+import pytest
+import yaml
+
+from mnist_pipeline import params
+from mnist_pipeline.params import NOT_INPUTS
+
+from .code_deps import DVC_YAML, ROOT, code_deps, listed_deps, stages
+
+STAGES = stages()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_code_listed_is_the_code_loaded(stage: str) -> None:
+    missing = set(code_deps(stage)) - set(listed_deps(stage))
+    surplus = set(listed_deps(stage)) - set(code_deps(stage))
+    assert not missing | surplus, f"'make deps' mends it: {missing=}, {surplus=}"
+
+
+def test_every_module_is_used_by_a_stage() -> None:
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "src").rglob("*.py")}
+    assert modules <= {dep for stage in STAGES for dep in listed_deps(stage)}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_params_listed_are_those_the_stage_can_read(stage: str) -> None:
+    readable = getattr(params, f"{stage.title()}Params").model_fields
+    blocks = {"models": "model", "optimizers": "optimizer", "schedules": "schedule"}
+    expected = {
+        f"{name}.${{{blocks[name]}}}" if name in blocks else name
+        for name in readable
+        if name not in NOT_INPUTS
+    }
+    assert set(yaml.safe_load(DVC_YAML.read_text())["stages"][stage]["params"]) == expected

@@ -1,0 +1,114 @@
+"""dvc itself on the digits: what people use this project as."""
+
+import json
+import time
+
+import pytest
+
+from .project import Project, ran
+
+ALL = ["download", "preprocess", "train", "evaluate"]
+
+
+def diff(project: Project, kind: str) -> dict:
+    return json.loads(project.dvc(kind, "diff", "--json"))
+
+
+def test_a_second_repro_runs_nothing(project: Project) -> None:
+    output = project.dvc("repro")
+    assert ran(output) == []
+    assert "up to date" in output
+
+
+def test_forced_again_it_gives_the_same_bytes(project: Project) -> None:
+    before = project.outs(), (project.folder / "dvc.lock").read_bytes()
+    assert ran(project.dvc("repro", "--force")) == ALL
+    assert (project.outs(), (project.folder / "dvc.lock").read_bytes()) == before
+
+
+def test_an_experiment_with_another_optimizer(project: Project) -> None:
+    output = project.dvc("exp", "run", "-S", "optimizer=rmsprop")
+    assert ran(output) == ["train", "evaluate"]
+    assert diff(project, "params") == {
+        "params.yaml": {"optimizer": {"old": "adam", "new": "rmsprop"}}
+    }
+    changes = diff(project, "metrics")
+    assert changes["metrics/test.json"]["loss"]["diff"] != 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("seed=1", ["train", "evaluate"]),
+        ("validation_fraction=0.2", ["preprocess", "train", "evaluate"]),
+        ("optimizers.adam.lr=1e-4", ["train", "evaluate"]),
+        ("device=cpu", ["train", "evaluate"]),
+        ("optimizers.sgd.lr=0.5", []),
+        ("schedules.step.gamma=0.5", []),
+        ("num_workers=2", []),
+        ("log_every=7", []),
+        ('mirrors=["/nowhere"]', []),
+    ],
+)
+def test_a_setting_reruns_the_stages_that_use_it(
+    project: Project, setting: str, expected: list[str]
+) -> None:
+    assert ran(project.dvc("exp", "run", "-S", setting)) == expected
+
+
+@pytest.mark.parametrize("setting", ["optimizer=rmsprob", "optimiser=adam", "epochs=many"])
+def test_nothing_is_written_under_a_wrong_setting(project: Project, setting: str) -> None:
+    before = project.outs()
+    output = project.dvc("exp", "run", "-S", setting, status=None)
+    assert "error" in output.lower()
+    assert "Traceback" not in output
+    assert project.outs().items() <= before.items()  # dvc removes a stage's outs before it runs
+
+
+def test_every_model_setting_loss_optimizer_and_schedule_trains(project: Project) -> None:
+    for settings in (
+        ["optimizer=sgd", "optimizers.sgd.lr=0.1", "optimizers.sgd.momentum=0.9",
+         "optimizers.sgd.nesterov=true", "schedule=one_cycle"],
+        ["optimizer=adamw", "schedule=cosine", "loss=bce", "normalization=standard"],
+        ["optimizer=rmsprop", "schedule=step", "loss=mse", "keep=best"],
+        ["models.mlp.hidden_sizes=[500]", "models.mlp.activation=gelu", "models.mlp.dropout=0.2",
+         "loss=nll", "shuffle=false"],
+    ):  # fmt: skip
+        overrides = [argument for setting in settings for argument in ("-S", setting)]
+        project.run("git", "checkout", "--quiet", ".")
+        assert ran(project.dvc("exp", "run", *overrides)) == ["train", "evaluate"]
+        assert project.read("metrics/test.json")["accuracy"] > 0.6, settings
+
+
+def test_plots_draw_without_options(project: Project) -> None:
+    project.dvc("plots", "show", "--out", "plots")
+    page = (project.folder / "plots/index.html").read_text()
+    for content in ("train_loss", "validation_loss", "validation_accuracy", "predicted"):
+        assert content in page
+    assert page.count("vega-lite") >= 3
+
+
+def test_a_queue_with_two_workers(project: Project) -> None:
+    project.dvc("exp", "run", "--queue", "-S", "optimizer=sgd,adam,rmsprop")
+    project.dvc("queue", "start", "--jobs", "2")
+    try:
+        deadline = time.monotonic() + 200
+        while time.monotonic() < deadline:
+            tasks = project.dvc("queue", "status").split("Worker status")[0]
+            if tasks.count("Success") == 3 or "Failed" in tasks:
+                break
+            time.sleep(2)
+    finally:
+        project.dvc("queue", "stop", "--kill")
+    assert tasks.count("Success") == 3, tasks
+    (_, branch) = json.loads(project.dvc("exp", "show", "--json"))
+    experiments = [experiment["revs"][0]["data"] for experiment in branch["experiments"]]
+    optimizers = {
+        experiment["params"]["params.yaml"]["data"]["optimizer"]: experiment["metrics"][
+            "metrics/test.json"
+        ]["data"]["accuracy"]
+        for experiment in experiments
+    }
+    assert set(optimizers) == {"sgd", "adam", "rmsprop"}
+    assert len(set(optimizers.values())) == 3
+    assert project.run("git", "status", "--porcelain") == ""

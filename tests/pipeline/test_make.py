@@ -1,0 +1,53 @@
+"""The two commands of the README, where nothing can be reached and where a mirror can."""
+
+from pathlib import Path
+
+from ..mirror import serve
+from .project import BIN, Project, ran
+
+ALL = ["download", "preprocess", "train", "evaluate"]
+
+
+def with_environment(project: Project) -> Project:
+    """Give the clone this environment in place of an installation of minutes."""
+    (project.folder / ".venv").symlink_to(BIN.parent)
+    return project
+
+
+def test_make_alone_lists_the_targets(clone: Project) -> None:
+    output = clone.run("make")
+    for target in ("env", "repro", "test", "lint", "lock"):
+        assert f"make {target} " in output
+
+
+def test_a_python_too_old_is_told(clone: Project, tmp_path: Path) -> None:
+    old = tmp_path / "python2"
+    old.write_text("#!/bin/sh\necho Python 2.7.18\nexit 1\n")
+    old.chmod(0o755)
+    output = clone.run("make", "env", f"PYTHON={old}", status=2)
+    assert "is Python 2.7.18, expected Python 3.10 or newer" in output
+
+
+def test_without_any_source_the_digits_are_used_and_it_says_so(clone: Project) -> None:
+    project = with_environment(clone)
+    output = project.run("make", "repro")
+    assert "Installing" not in output
+    assert "none of its sources could be reached" in output
+    assert "embedded digits instead" in output
+    assert ran(output) == ["download", *ALL]
+    assert project.read("params.yaml")["dataset"] == "digits"
+    assert "digits" in project.dvc("params", "diff")
+    assert project.read("metrics/test.json")["accuracy"] >= 0.9
+    assert ran(project.run("make", "repro")) == []
+
+
+def test_a_mirror_with_the_wrong_files_is_an_error_and_no_reason_for_the_digits(
+    clone: Project,
+) -> None:
+    project = with_environment(clone)
+    with serve({"train-images-idx3-ubyte.gz": b"something else"}) as mirror:
+        output = project.run("make", "repro", status=2, MNIST_MIRROR=mirror.url("good"))
+    assert "not the right file" in output
+    assert "Traceback" not in output
+    assert "digits instead" not in output
+    assert project.read("params.yaml")["dataset"] == "mnist"

@@ -1,0 +1,82 @@
+"""The stage scripts by hand: what they write, and what they say of a wrong world."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from .project import Project
+
+
+def test_a_wrong_params_file_ends_every_stage_before_it_writes(project: Project) -> None:
+    before = project.outs()
+    project.set_params(epochs=-1, loss="mae")
+    for stage in ("download", "preprocess", "train", "evaluate"):
+        output = project.run("python", f"stages/{stage}.py", status=2)
+        assert "epochs: found -1, expected greater than or equal to 1" in output
+        assert "loss: found mae, expected one of cross_entropy, nll, mse, bce" in output
+        assert "Traceback" not in output
+    assert project.outs() == before
+
+
+def test_a_stage_can_be_run_by_hand_from_anywhere_to_the_same_bytes(project: Project) -> None:
+    before = project.outs()
+    for stage in ("download", "preprocess", "train", "evaluate"):
+        script = str(project.folder / f"stages/{stage}.py")
+        subprocess.run([sys.executable, script], cwd="/", env=project.env, check=True)
+    assert project.outs() == before
+
+
+def test_the_tables_agree_with_the_summary(project: Project) -> None:
+    predictions = pd.read_csv(project.folder / "metrics/predictions.csv")
+    classes = pd.read_csv(project.folder / "metrics/classes.csv")
+    test = project.read("metrics/test.json")
+    assert set(test) == {"accuracy", "errors", "loss", "macro_f1", "expected_calibration_error"}
+    assert len(predictions) == classes["support"].sum() == 599
+    assert (predictions["actual"] != predictions["predicted"]).sum() == test["errors"]
+    assert test["accuracy"] == pytest.approx(1 - test["errors"] / 599, rel=1e-5)
+    history = pd.read_csv(project.folder / "metrics/history.csv")
+    assert history["epoch"].tolist() == [1, 2, 3]
+    assert project.read("metrics/train.json")["train_loss"] == history["train_loss"].iloc[-1]
+
+
+@pytest.mark.parametrize(
+    ("stage", "missing", "advice"),
+    [
+        ("preprocess", "data/raw/dataset.json", "dvc repro download"),
+        ("train", "data/processed/train.safetensors", "dvc repro preprocess"),
+        ("evaluate", "data/processed/test.safetensors", "dvc repro preprocess"),
+        ("evaluate", "models/model.safetensors", "dvc repro train"),
+    ],
+)
+def test_a_missing_input_is_named(project: Project, stage: str, missing: str, advice: str) -> None:
+    (project.folder / missing).unlink()
+    output = project.run("python", f"stages/{stage}.py", status=1)
+    assert f"{missing}: no such file; '{advice}' writes it" in output
+    assert "Traceback" not in output
+
+
+def test_the_wrong_python_is_told_how_to_get_the_right_one(fresh_clone: Project) -> None:
+    bare = str(Path(sys._base_executable))  # type: ignore[attr-defined]  # it has no torch
+    for stage in ("download", "preprocess", "train", "evaluate"):
+        output = fresh_clone.run(bare, "-I", f"stages/{stage}.py", status=1)
+        assert "'source .venv/bin/activate'" in output
+        assert "Traceback" not in output
+
+
+def test_training_without_a_validation_split(project: Project) -> None:
+    output = project.dvc("exp", "run", "-S", "validation_fraction=0", "-S", "epochs=1")
+    assert "1198 train, 0 validation" in output
+    assert set(project.read("metrics/train.json")) == {"epoch", "train_loss", "train_accuracy"}
+
+
+def test_train_prints_the_line_of_the_tutorial(project: Project) -> None:
+    output = project.run("python", "stages/train.py", status=0)
+    assert "Epoch [1/3], Step [17/17], Loss: " not in output  # log_every: 20 is past the end
+    project.set_params(log_every=10)
+    assert "\nEpoch [1/3], Step [10/17], Loss: " in project.run("python", "stages/train.py")
+    output = project.run("python", "stages/evaluate.py")
+    accuracy = project.read("metrics/test.json")["accuracy"]
+    assert f"Accuracy of the model on the 599 test images: {100 * accuracy:.2f}%\n" == output

@@ -1,0 +1,50 @@
+"""Metrics and tables against small cases worked out by hand."""
+
+import numpy as np
+import pytest
+
+from mnist_pipeline.evaluation import (
+    class_table,
+    expected_calibration_error,
+    prediction_table,
+    summary,
+)
+
+PROBABILITIES = np.array([[0.8, 0.2], [0.6, 0.4], [0.3, 0.7], [0.1, 0.9]])
+LABELS = np.array([0, 1, 1, 1])
+
+
+def test_summary() -> None:
+    result = summary(PROBABILITIES, LABELS, 0.25)
+    assert (result["accuracy"], result["errors"], result["loss"]) == (0.75, 1, 0.25)
+    assert result["macro_f1"] == pytest.approx((2 / 3 + 4 / 5) / 2)
+    assert result["expected_calibration_error"] == pytest.approx((0.2 + 0.6 + 0.3 + 0.1) / 4)
+
+
+def test_calibration_is_perfect_where_confidence_is_accuracy() -> None:
+    confidence = np.repeat([0.75, 1.0], 4)
+    correct = np.array([True, True, True, False] + [True] * 4)
+    assert expected_calibration_error(confidence, correct) == pytest.approx(0)
+    assert expected_calibration_error(np.ones(3), np.zeros(3, bool)) == 1
+    assert expected_calibration_error(np.zeros(3), np.zeros(3, bool)) == 0
+
+
+def test_tables() -> None:
+    predicted = PROBABILITIES.argmax(1)
+    table = class_table(predicted, LABELS, ["cat", "dog"])
+    assert table["class"].tolist() == ["cat", "dog"]
+    assert table["precision"].tolist() == [0.5, 1.0]
+    assert table["recall"].tolist() == pytest.approx([1.0, 2 / 3])
+    assert table["support"].tolist() == [1, 3]
+    rows = prediction_table(PROBABILITIES, LABELS, ["cat", "dog"])
+    assert rows.loc[1].to_dict() == {
+        "index": 1,
+        "actual": "dog",
+        "predicted": "cat",
+        "confidence": 0.6,
+    }
+
+
+def test_a_class_without_images_has_zeros_and_no_warning() -> None:
+    _, empty = class_table(np.array([0, 0]), np.array([0, 0]), ["a", "b"]).to_dict("records")
+    assert empty == {"class": "b", "precision": 0, "recall": 0, "f1": 0, "support": 0}

@@ -1,0 +1,71 @@
+"""Optimizers take every setting of params.yaml; schedules follow their formulas."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from mnist_pipeline.optimizers import OPTIMIZERS, build_optimizer, build_schedule
+from mnist_pipeline.params import Optimizers, Schedules, TrainParams, read_params
+
+from .conftest import ROOT
+
+PARAMS = read_params(ROOT / "params.yaml", TrainParams)
+EPOCHS, STEPS = 4, 5
+
+
+@pytest.mark.parametrize("name", Optimizers.model_fields)
+def test_every_optimizer_takes_its_block_of_params(name: str) -> None:
+    settings = getattr(PARAMS.optimizers, name).model_dump()
+    parameter = nn.Parameter(torch.ones(3))
+    optimizer = build_optimizer(name, settings, [parameter])
+    assert type(optimizer) is OPTIMIZERS[name]
+    for setting, value in settings.items():
+        found = optimizer.param_groups[0][setting]
+        assert (list(found) if isinstance(value, list) else found) == value
+    (parameter**2).sum().backward()
+    optimizer.step()
+    assert (parameter < 1).all()
+
+
+def learning_rates(name: str, **settings: float) -> list[float]:
+    optimizer = build_optimizer("sgd", {"lr": 0.1}, [nn.Parameter(torch.ones(1))])
+    settings = settings or getattr(PARAMS.schedules, name).model_dump()
+    schedule = build_schedule(name, settings, optimizer, EPOCHS, STEPS)
+    rates = []
+    for _ in range(EPOCHS * STEPS):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return rates
+
+
+def test_every_schedule_of_params_can_be_built() -> None:
+    for name in Schedules.model_fields:
+        assert len(learning_rates(name)) == EPOCHS * STEPS
+    with pytest.raises(ValueError, match="linear"):
+        learning_rates("linear", gamma=1)
+
+
+def test_constant() -> None:
+    assert set(learning_rates("constant")) == {0.1}
+
+
+def test_step_falls_every_so_many_epochs() -> None:
+    rates = learning_rates("step", step_size=2, gamma=0.5)
+    assert rates == pytest.approx([0.1] * 2 * STEPS + [0.05] * 2 * STEPS)
+
+
+def test_cosine_falls_to_its_end() -> None:
+    total = EPOCHS * STEPS
+    expected = [0.01 + 0.09 * (1 + math.cos(math.pi * t / total)) / 2 for t in range(total)]
+    assert learning_rates("cosine", eta_min=0.01) == pytest.approx(expected)
+
+
+def test_one_cycle_peaks_at_lr() -> None:
+    rates = learning_rates("one_cycle", pct_start=0.3, div_factor=25, final_div_factor=100)
+    assert rates[0] == pytest.approx(0.1 / 25)
+    assert max(rates) == pytest.approx(0.1)
+    assert rates.index(max(rates)) == 5
+    assert rates[-1] == pytest.approx(0.1 / 25 / 100)

@@ -1,0 +1,163 @@
+"""The loop: it learns, logs, keeps the right epoch, stops when it diverges, and repeats itself."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mnist_pipeline.data import ImageDataset, load_split, make_loader
+from mnist_pipeline.errors import UserError
+from mnist_pipeline.inference import inference_loader, predict
+from mnist_pipeline.losses import LOSSES
+from mnist_pipeline.models import build_model
+from mnist_pipeline.optimizers import build_optimizer, build_schedule
+from mnist_pipeline.training import Epoch, Trainer
+
+from .test_models import SPEC
+
+CPU = torch.device("cpu")
+
+
+def make_trainer(
+    train: ImageDataset,
+    validation: ImageDataset | None,
+    *,
+    epochs: int = 2,
+    loss: str = "cross_entropy",
+    optimizer: str = "adam",
+    lr: float = 1e-3,
+    dropout: float = 0.0,
+    num_workers: int = 0,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> Trainer:
+    settings = {"hidden_sizes": [512], "activation": "relu", "dropout": dropout}
+    model = build_model(replace(SPEC, settings=settings), seed)
+    optim = build_optimizer(optimizer, {"lr": lr}, model.parameters())
+    loader = make_loader(train, batch_size, True, seed, num_workers)
+    return Trainer(
+        model=model,
+        loss=LOSSES[loss],
+        optimizer=optim,
+        schedule=build_schedule("constant", {}, optim, epochs, len(loader)),
+        train_loader=loader,
+        validation_loader=inference_loader(validation) if validation else None,
+        device=CPU,
+        epochs=epochs,
+        seed=seed,
+        log_every=5,
+    )
+
+
+def ignore(history: Sequence[Epoch]) -> None:
+    pass
+
+
+def weights(trainer: Trainer) -> list[torch.Tensor]:
+    return list(trainer.model.state_dict().values())
+
+
+@pytest.fixture(scope="module")
+def validation(digits_folder: Path) -> ImageDataset:
+    return load_split(digits_folder, "validation")[0]
+
+
+def test_it_learns_and_writes_the_tutorials_log(
+    digits: ImageDataset, validation: ImageDataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    histories = []
+    trainer = make_trainer(digits, validation, epochs=3)
+    kept = trainer.train("last", lambda history: histories.append(list(history)))
+    assert [len(history) for history in histories] == [1, 2, 3]
+    first, *_, last = histories[-1]
+    assert kept == last
+    assert last.train_loss < first.train_loss / 2
+    assert last.validation_accuracy is not None
+    assert last.validation_accuracy > 0.85
+    out, _ = capsys.readouterr()
+    steps = re.findall(r"^Epoch \[(\d)/3\], Step \[(\d+)/17\], Loss: \d+\.\d{4}$", out, re.M)
+    assert steps == [(str(epoch), str(step)) for epoch in (1, 2, 3) for step in (5, 10, 15)]
+
+
+def test_the_history_is_what_was_measured(digits: ImageDataset, validation: ImageDataset) -> None:
+    trainer = make_trainer(digits, validation, epochs=1)
+    kept = trainer.train("last", ignore)
+    logits, labels = predict(trainer.model, inference_loader(validation), CPU)
+    assert kept.validation_loss == pytest.approx(torch.nn.CrossEntropyLoss()(logits, labels).item())
+    assert kept.validation_accuracy == (logits.argmax(1) == labels).double().mean().item()
+    assert kept.lr == 1e-3
+
+
+def test_with_a_rate_of_almost_nothing_the_means_are_those_of_the_whole_split(
+    digits: ImageDataset,
+) -> None:
+    trainer = make_trainer(digits, None, epochs=1, optimizer="sgd", lr=1e-30)
+    kept = trainer.train("last", ignore)
+    logits, labels = predict(trainer.model, inference_loader(digits), CPU)
+    assert kept.train_loss == pytest.approx(LOSSES["nll"].mean(logits, labels).item(), rel=1e-5)
+    assert kept.train_accuracy == pytest.approx((logits.argmax(1) == labels).double().mean().item())
+    assert kept.validation_loss is None
+    assert "validation_loss" not in kept.metrics()
+
+
+def test_best_keeps_the_epoch_with_the_lowest_validation_loss(
+    digits: ImageDataset, validation: ImageDataset
+) -> None:
+    histories: list[Sequence[Epoch]] = []
+    trainer = make_trainer(digits, validation, epochs=10, lr=5e-3)
+    kept = trainer.train("best", histories.append)
+    best = min(histories[-1], key=lambda epoch: epoch.validation_loss or 0)
+    assert kept == best
+    assert kept != histories[-1][-1], "choose settings for which the last epoch isn't the best"
+    logits, labels = predict(trainer.model, inference_loader(validation), CPU)
+    assert kept.validation_loss == pytest.approx(LOSSES["nll"].mean(logits, labels).item())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_validation_and_workers_do_not_change_the_training(
+    digits: ImageDataset, validation: ImageDataset, workers: int
+) -> None:
+    plain = make_trainer(digits, None, dropout=0.5)
+    plain.train("last", ignore)
+    other = make_trainer(digits, validation, dropout=0.5, num_workers=workers)
+    torch.rand(7)
+    other.train("last", ignore)
+    assert all(map(torch.equal, weights(plain), weights(other)))
+
+
+def test_another_seed_is_another_training(digits: ImageDataset) -> None:
+    trainers = [make_trainer(digits, None, epochs=1, seed=seed) for seed in (0, 1)]
+    for trainer in trainers:
+        trainer.train("last", ignore)
+    assert not torch.equal(weights(trainers[0])[0], weights(trainers[1])[0])
+
+
+def test_a_training_that_diverges_stops_and_says_where(digits: ImageDataset) -> None:
+    trainer = make_trainer(digits, None, loss="mse", optimizer="sgd", lr=1e38)
+    with pytest.raises(
+        UserError, match=r"diverged: loss nan in epoch 1, step 2, at a learning rate"
+    ):
+        trainer.train("last", ignore)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_trains_mnist_past_95_percent(mnist_folder: Path, loss: str) -> None:
+    train, _ = load_split(mnist_folder, "train")
+    test, _ = load_split(mnist_folder, "test")
+    trainer = make_trainer(train, None, loss=loss)
+    trainer.train("last", ignore)
+    logits, labels = predict(trainer.model, inference_loader(test), CPU)
+    assert (logits.argmax(1) == labels).double().mean() > 0.95
+
+
+def test_the_tutorials_experiment_reaches_its_accuracy(mnist_folder: Path) -> None:
+    train, _ = load_split(mnist_folder, "train")
+    test, _ = load_split(mnist_folder, "test")
+    assert len(train) == 60000
+    trainer = make_trainer(train, None, epochs=5, optimizer="sgd", lr=0.01)
+    trainer.train("last", ignore)
+    logits, labels = predict(trainer.model, inference_loader(test), CPU)
+    assert 0.92 < (logits.argmax(1) == labels).double().mean().item() < 0.94
