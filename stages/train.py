@@ -8,6 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
+from mnist_pipeline.checkpoints import Checkpoint, origin_of
 from mnist_pipeline.data import load_split, make_loader
 from mnist_pipeline.errors import run_stage
 from mnist_pipeline.files import six_digits, write_csv, write_json
@@ -19,7 +20,7 @@ from mnist_pipeline.params import TrainParams, read_params
 from mnist_pipeline.runtime import choose_device, deterministic, engine, parallel
 from mnist_pipeline.training import Epoch, Trainer
 
-METRICS = ROOT / "metrics"
+DATA, METRICS = ROOT / "data/processed", ROOT / "metrics"
 
 
 def main() -> None:
@@ -27,8 +28,8 @@ def main() -> None:
     params = read_params(ROOT / "params.yaml", TrainParams)
     deterministic()
     device = choose_device(params.device)
-    train_set, header = load_split(ROOT / "data/processed", "train")
-    validation_set, _ = load_split(ROOT / "data/processed", "validation")
+    train_set, header = load_split(DATA, "train")
+    validation_set, _ = load_split(DATA, "validation")
     if params.num_workers == 0:  # worker processes need the data in the CPU's memory
         train_set = train_set.to(device)
     train_loader = make_loader(
@@ -60,13 +61,18 @@ def main() -> None:
         device=device,
         epochs=params.epochs,
         seed=params.seed,
+        keep=params.keep,
         log_every=params.log_every,
     )
     print(f"Training on {len(train_set)} images of {spec.dataset}, on {device}")
-    kept = trainer.train(params.keep, write_history)
+    data = [DATA / "train.safetensors", DATA / "validation.safetensors"]
+    origin = origin_of(params.inputs(), data, engine(device))
+    checkpoint = Checkpoint(ROOT / "models/checkpoint.safetensors", origin)
+    kept = trainer.train(checkpoint, write_history)
 
     save_model(ROOT / "models/model.safetensors", model, spec, engine(device))
     write_json(METRICS / "train.json", six_digits(kept.metrics()))
+    checkpoint.remove()
 
 
 def write_history(epochs: Sequence[Epoch]) -> None:

@@ -1,6 +1,7 @@
 """Files that are whole or absent: written under a temporary name, flushed to disk, renamed."""
 
 import csv
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +36,15 @@ def write_csv(path: Path, rows: Sequence[Mapping[Any, Any]]) -> None:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal; read in pieces, whatever its size."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def six_digits(row: Mapping[Any, Any]) -> dict[Any, Any]:

@@ -175,6 +175,14 @@ class TrainParams(Settings):
     optimizers: Optimizers
     schedules: Schedules
 
+    def inputs(self) -> dict[str, Any]:
+        """All that shapes the result: of the blocks, the chosen ones alone."""
+        return self.model_dump(exclude=NOT_INPUTS | {"models", "optimizers", "schedules"}) | {
+            "model_settings": self.model_settings,
+            "optimizer_settings": self.optimizer_settings,
+            "schedule_settings": self.schedule_settings,
+        }
+
     @property
     def model_settings(self) -> dict[str, Any]:
         """The chosen model's block."""

@@ -53,10 +53,12 @@ def choose_device(name: str) -> torch.device:
 
 
 def engine(device: torch.device) -> dict[str, str | int]:
-    """What else shapes the bytes of a result: torch's version, the kind of device, the threads."""
+    """What else shapes the bytes of a result: torch's version, the devices, the threads."""
+    gpus = torch.cuda.device_count() if device.type == "cuda" else 0
     return {
         "torch": torch.__version__,
         "device": device.type,
+        "devices": max(gpus, 1),
         "threads": torch.get_num_threads(),
     }
 

@@ -4,7 +4,6 @@ Names, checksums and sites of the files come from torchvision's dataset classes.
 """
 
 import gzip
-import hashlib
 import shutil
 import sys
 import time
@@ -24,7 +23,7 @@ from urllib3.exceptions import HTTPError as Urllib3Error
 from urllib3.util import Retry
 
 from .errors import UserError
-from .files import atomic, write_json
+from .files import atomic, sha256, write_json
 from .idx import write_idx
 
 PARTS = ("train images", "train labels", "test images", "test labels")
@@ -108,7 +107,7 @@ def _description(dataset: str, root: Path, paths: Iterable[Path]) -> dict[str, A
     files = {
         part: {
             "path": path.relative_to(root).as_posix(),
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "sha256": sha256(path),
         }
         for part, path in zip(PARTS, paths, strict=True)
     }

@@ -1,6 +1,5 @@
 """Raw files → train, validation and test splits, cached as uint8 tensors. Needs no torch."""
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from .errors import UserError
+from .files import sha256
 from .idx import DamagedFileError, read_idx
 from .tensorfiles import save_tensors
 
@@ -79,9 +79,7 @@ def _read_split(images: tuple[Path, str], labels: tuple[Path, str], classes: int
         )
         raise DamagedFileError(labels[0], problem)
     for path, expected in (images, labels):
-        with path.open("rb") as file:
-            found = hashlib.sha256(file.read()).hexdigest()
-        if found != expected:
+        if (found := sha256(path)) != expected:
             problem = (
                 f"found SHA-256 {found[:12]}…, expected {expected[:12]}…; its bytes have changed"
             )

@@ -2,7 +2,8 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from .checkpoints import Checkpoint, load_optimizer, optimizer_tensors
 from .data import Batch, BatchSampler
 from .errors import UserError
 from .inference import predict
@@ -49,26 +51,30 @@ class Trainer:
     device: torch.device
     epochs: int
     seed: int = 0
+    keep: str = "last"  # or "best": the epoch with the lowest validation loss
     log_every: int = 100
+    history: list[Epoch] = field(default_factory=list)
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
 
-    def train(self, keep: str, after_epoch: Callable[[Sequence[Epoch]], None]) -> Epoch:
-        """Train; the model is left as the epoch that `keep` asks for ("last" or "best") left it.
+    def train(
+        self, checkpoint: Checkpoint, after_epoch: Callable[[Sequence[Epoch]], None]
+    ) -> Epoch:
+        """Train on from `checkpoint`; the model is left as the kept epoch's, which is returned.
 
-        `after_epoch` is given the history so far. Returns the kept epoch. Raises UserError: the
-        loss isn't finite any more.
+        `after_epoch` is given the history so far. Raises UserError: the loss isn't finite any more.
         """
-        history: list[Epoch] = []
-        best, best_weights = None, None
-        for number in range(1, self.epochs + 1):
-            epoch = self.train_epoch(number)
-            history.append(epoch)
-            after_epoch(history)
-            if keep == "best" and (best is None or _loss(epoch) < _loss(best)):
-                best, best_weights = epoch, copy.deepcopy(self.model.state_dict())
-        if best is None or best_weights is None:
-            return history[-1]
-        self.model.load_state_dict(best_weights)
-        return best
+        if self._resume(checkpoint):
+            print(f"Resuming after epoch {len(self.history)} of {self.epochs}")
+            after_epoch(self.history)
+        for number in range(len(self.history) + 1, self.epochs + 1):
+            self.history.append(self.train_epoch(number))
+            if self.keep == "best" and self._kept() is self.history[-1]:
+                self.best_weights = copy.deepcopy(self.model.state_dict())
+            checkpoint.save(*self._state())
+            after_epoch(self.history)
+        if self.best_weights:
+            self.model.load_state_dict(self.best_weights)
+        return self._kept()
 
     def train_epoch(self, number: int) -> Epoch:
         """Train on each batch once, then measure on the validation split."""
@@ -126,6 +132,38 @@ class Trainer:
                 f" learning rate of {lr:g}. Try a lower lr for this optimizer, or another schedule"
             )
 
+    def _kept(self) -> Epoch:
+        if self.keep == "last":
+            return self.history[-1]
+        return min(self.history, key=lambda epoch: epoch.validation_loss or 0.0)
 
-def _loss(epoch: Epoch) -> float:
-    return float("inf") if epoch.validation_loss is None else epoch.validation_loss
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that the next epoch depends on; its random numbers follow from its number alone."""
+        parts = {
+            "model": self.model.state_dict(),
+            "best": self.best_weights,
+            "optimizer": optimizer_tensors(self.optimizer),
+        }
+        tensors = {f"{part}/{key}": value for part in parts for key, value in parts[part].items()}
+        return tensors, {
+            "history": [asdict(epoch) for epoch in self.history],
+            "param_groups": self.optimizer.state_dict()["param_groups"],
+            "schedule": self.schedule.state_dict(),
+        }
+
+    def _resume(self, checkpoint: Checkpoint) -> bool:
+        """Take up the state in `checkpoint`, if there is one of this training."""
+        saved = checkpoint.load()
+        if saved is None:
+            return False
+        tensors, values = saved
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
+        for name, tensor in tensors.items():
+            part, key = name.split("/", 1)
+            parts[part][key] = tensor
+        self.model.load_state_dict(parts["model"])
+        self.best_weights = parts["best"]
+        load_optimizer(self.optimizer, parts["optimizer"], values["param_groups"])
+        self.schedule.load_state_dict(values["schedule"])
+        self.history = [Epoch(**row) for row in values["history"]]
+        return True

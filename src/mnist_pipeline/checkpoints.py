@@ -1,0 +1,91 @@
+"""What a killed training needs to go on: one file, bound to all that shaped it."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from .errors import UserError
+from .files import sha256
+from .tensorfiles import load_tensors, save_tensors
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file of tensors and plain values that is read back only by a run of the same origin."""
+
+    path: Path
+    origin: Mapping[str, str]  # see origin_of
+
+    def save(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Replace the file; a kill at any moment leaves the old one or the new one."""
+        arrays = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+        save_tensors(self.path, arrays, {"origin": dict(self.origin), "values": dict(values)})
+
+    def load(self) -> tuple[Tensors, dict[str, Any]] | None:
+        """The last tensors and values saved, or None; says why it doesn't use a file it finds."""
+        if not self.path.exists():
+            return None
+        try:
+            tensors, header = load_tensors(self.path, made_by="train")
+            found, values = header["origin"], header["values"]
+        except (UserError, KeyError):
+            print(f"{self.path.name}: damaged; training starts afresh")
+            return None
+        changed = [name for name in self.origin if found.get(name) != self.origin[name]]
+        if changed:
+            print(f"{self.path.name}: of other {', '.join(changed)}; training starts afresh")
+            return None
+        return {name: tensor.clone() for name, tensor in tensors.items()}, values
+
+    def remove(self) -> None:
+        """Forget it, when the training it belongs to has ended."""
+        self.path.unlink(missing_ok=True)
+
+
+def origin_of(
+    params: Mapping[str, Any], data: Sequence[Path], engine: Mapping[str, Any]
+) -> dict[str, str]:
+    """Digests of all that shapes a training: params, data files, the code loaded, the engine."""
+    package = __name__.split(".")[0]
+    modules = sorted(name for name in sys.modules if name.split(".")[0] in (package, "__main__"))
+    sources = [getattr(sys.modules[name], "__file__", None) for name in modules]
+    parts = {
+        "params": params,
+        "data": [sha256(path) for path in data],
+        "code": [sha256(Path(source)) for source in sources if source],
+        "engine": engine,
+    }
+    return {
+        name: hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
+        for name, part in parts.items()
+    }
+
+
+def optimizer_tensors(optimizer: Optimizer) -> Tensors:
+    """The tensors of an optimizer's state, by the parameter's number and their own name."""
+    return {
+        f"{index}.{name}": value
+        for index, state in optimizer.state_dict()["state"].items()
+        for name, value in state.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def load_optimizer(
+    optimizer: Optimizer, tensors: Mapping[str, Tensor], groups: Sequence[Mapping[str, Any]]
+) -> None:
+    """Give an optimizer the state that `optimizer_tensors` and its param_groups had."""
+    state: dict[int, Tensors] = {}
+    for key, tensor in tensors.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": list(groups)})
