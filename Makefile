@@ -11,7 +11,12 @@ unexport PYTHONPATH PYTHONHOME
 # The download stage leaves this file when no source of the raw data could be reached.
 UNREACHABLE := .dvc/tmp/sources-unreachable
 
-.PHONY: help env repro digits test lint lock deps
+# DVC writes its table of locks in place, so a kill can leave half of it, which stops every later
+# run (https://github.com/treeverse/dvc/issues/7615). What can't be read locks nothing.
+RWLOCK := .dvc/tmp/rwlock
+HEAL := test ! -e $(RWLOCK) || $(BIN)/python -m json.tool $(RWLOCK) >/dev/null 2>&1 || rm -f $(RWLOCK)
+
+.PHONY: help env repro digits push test lint lock deps
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -26,7 +31,7 @@ env:  ## create .venv and install the pinned dependencies
 	  cp requirements.lock .venv/requirements.lock; }
 
 repro: env  ## run the pipeline: dvc repro (on the embedded digits if no source can be reached)
-	@rm -f $(UNREACHABLE); \
+	@$(HEAL); rm -f $(UNREACHABLE); \
 	$(DVC) repro || { status=$$?; test -e $(UNREACHABLE) || exit $$status; \
 	  echo; echo "The raw data cannot be had here: none of its sources could be reached (see above)."; \
 	  echo "Running the same pipeline on scikit-learn's embedded digits instead, as an experiment;"; \
@@ -37,6 +42,9 @@ digits: env  ## run the pipeline on the embedded digits, as an experiment; needs
 	@$(DVC) exp run -S dataset=digits -S optimizer=adam -S optimizers.adam.lr=0.0003 \
 	  -S epochs=40 -S batch_size=32 -S log_every=20
 
+push: env  ## push the cache and all its runs to DVC's default remote
+	@$(BIN)/python tools/push.py
+
 test: lint  ## lint, types and the whole test suite
 	$(BIN)/python -m pytest
 
@@ -46,7 +54,7 @@ lint: env  ## ruff (lint and format) and mypy
 	$(BIN)/python -m mypy
 
 lock: env  ## renew requirements.lock from pyproject.toml
-	$(BIN)/python -m uv pip compile pyproject.toml --group dev --universal --python-version 3.10 \
+	$(BIN)/python -m uv pip compile pyproject.toml --extra s3 --group dev --universal --python-version 3.10 \
 	  --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --quiet --upgrade -o requirements.lock
 
 deps: env  ## write each stage's code dependencies into dvc.yaml

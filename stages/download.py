@@ -1,11 +1,13 @@
 """Fetch the raw files of the chosen dataset: its sources → data/raw, a root for torchvision."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports: no traceback
 
 from mnist_pipeline.errors import run_stage
 from mnist_pipeline.params import DownloadParams, read_params

@@ -1,10 +1,12 @@
 """Split the raw files and cache them as tensors: data/raw → data/processed/*.safetensors."""
 
+import signal
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports: no traceback
 
 from mnist_pipeline.errors import run_stage
 from mnist_pipeline.params import PreprocessParams, read_params

@@ -1,5 +1,6 @@
 """Train the model of params.yaml: data/processed → models/model.safetensors and its metrics."""
 
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -7,6 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports: no traceback
 
 from mnist_pipeline.checkpoints import Checkpoint, origin_of
 from mnist_pipeline.data import load_split, make_loader
@@ -29,7 +31,7 @@ def main() -> None:
     deterministic()
     device = choose_device(params.device)
     train_set, header = load_split(DATA, "train")
-    validation_set, _ = load_split(DATA, "validation")
+    validation_set, _ = load_split(DATA, "validation", like=header)
     if params.num_workers == 0:  # worker processes need the data in the CPU's memory
         train_set = train_set.to(device)
     train_loader = make_loader(

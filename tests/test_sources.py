@@ -112,6 +112,13 @@ def test_a_source_once_found_unreachable_comes_last(mirror: Mirror, tmp_path: Pa
     assert mirror.requests == {"hangs": 1 + sources.RETRIES, "good": 3}
 
 
+def test_the_worst_source_costs_under_a_minute() -> None:
+    attempts = 1 + sources.RETRIES
+    hanging = attempts * (sources.CONNECT_SECONDS + sources.READ_SECONDS) + 2 * sources.BACKOFF
+    dripping = sources.PATIENCE_SECONDS + sources.READ_SECONDS
+    assert max(hanging, dripping) < 60
+
+
 def test_a_folder_is_a_source(tmp_path: Path) -> None:
     (tmp_path / "a folder").mkdir()
     (tmp_path / "a folder/labels.gz").write_bytes(ZIPPED)

@@ -1,6 +1,6 @@
 """Cached tensors → Dataset → DataLoader."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,13 +102,22 @@ def make_loader(
     )
 
 
-def load_split(folder: Path, split: str) -> tuple[ImageDataset, dict[str, Any]]:
+def load_split(
+    folder: Path, split: str, like: Mapping[str, Any] | None = None
+) -> tuple[ImageDataset, dict[str, Any]]:
     """A split's dataset and header, see `splits.write_splits`; the tensors are memory-mapped.
 
-    Raises UserError: the file is missing, damaged, or another split.
+    Raises UserError: the file is missing, damaged, another split, or not of the dataset and the
+    classes of `like`, the header of what it is used with.
     """
     path = folder / f"{split}.safetensors"
     tensors, header = load_tensors(path, made_by="preprocess")
     if header.get("split") != split or set(tensors) != {"images", "labels"}:
         raise UserError(f"{path}: holds no {split} split; 'dvc repro preprocess' writes it")
+    for key in ("dataset", "classes"):
+        if like is not None and header[key] != like[key]:
+            raise UserError(
+                f"{path}: its {key} is {header[key]}, expected {like[key]} as in what it is used"
+                " with; 'dvc repro' brings both up to date"
+            )
     return ImageDataset(tensors["images"], tensors["labels"]), header

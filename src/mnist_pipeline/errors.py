@@ -1,5 +1,6 @@
 """Errors for the person at the keyboard, and where a stage turns them into an exit code."""
 
+import signal
 import sys
 from collections.abc import Callable
 from io import TextIOWrapper
@@ -18,6 +19,7 @@ def run_stage(main: Callable[[], None]) -> None:
     """Run a stage's `main`; a UserError, an OSError or Ctrl-C ends it with a line, no traceback."""
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log shows lines as they are printed
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Ctrl-C raises KeyboardInterrupt
     try:
         main()
     except UserError as error:

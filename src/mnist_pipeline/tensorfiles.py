@@ -25,7 +25,10 @@ def save_tensors(path: Path, tensors: Mapping[str, np.ndarray], header: Mapping[
     """Write `tensors` and `header`; the same content gives the same bytes."""
     text = json.dumps(header, sort_keys=True, ensure_ascii=False)
     with atomic(path) as temporary:
-        save_file(dict(tensors), temporary, metadata={HEADER_KEY: text})
+        try:
+            save_file(dict(tensors), temporary, metadata={HEADER_KEY: text})
+        except SafetensorError as error:  # a full disk comes as this
+            raise UserError(f"{path}: could not be written ({error})") from None
 
 
 def load_tensors(path: Path, made_by: str) -> tuple[dict[str, "Tensor"], dict[str, Any]]:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML  # what dvc reads YAML with
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent  # not resolved: the environment's, not the base interpreter's
@@ -59,11 +59,11 @@ class Project:
         shutil.copytree(self.folder, folder, symlinks=True)
         return Project(folder)
 
-    def run(self, *command: str, status: int | None = 0, **env: str) -> str:
+    def run(self, *command: str, status: int | None = 0, cwd: str | None = None, **env: str) -> str:
         """Run a command in the project; its output, both streams in their order."""
         done = subprocess.run(
             command,
-            cwd=self.folder,
+            cwd=cwd or self.folder,
             env=self.env | env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -75,7 +75,7 @@ class Project:
         return done.stdout
 
     def dvc(self, *arguments: str, status: int | None = 0, **env: str) -> str:
-        return self.run("dvc", *arguments, status=status, **env)
+        return self.run("dvc", *arguments, status=status, cwd=None, **env)
 
     def commit(self, message: str) -> None:
         self.run("git", "add", "--all")
@@ -83,7 +83,7 @@ class Project:
 
     def read(self, name: str) -> Any:
         text = (self.folder / name).read_text("utf-8")
-        return json.loads(text) if name.endswith(".json") else yaml.safe_load(text)
+        return json.loads(text) if name.endswith(".json") else YAML(typ="safe").load(text)
 
     def set_params(self, **settings: object) -> None:
         """Change top-level settings of params.yaml as a person would, keeping its comments."""

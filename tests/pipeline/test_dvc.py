@@ -1,13 +1,11 @@
 """dvc itself on the digits: what people use this project as."""
 
 import json
-import time
 
 import pytest
 
 from .project import Project, ran
-
-ALL = ["download", "preprocess", "train", "evaluate"]
+from .test_stale import wait_for_queue
 
 
 def diff(project: Project, kind: str) -> dict:
@@ -18,12 +16,6 @@ def test_a_second_repro_runs_nothing(project: Project) -> None:
     output = project.dvc("repro")
     assert ran(output) == []
     assert "up to date" in output
-
-
-def test_forced_again_it_gives_the_same_bytes(project: Project) -> None:
-    before = project.outs(), (project.folder / "dvc.lock").read_bytes()
-    assert ran(project.dvc("repro", "--force")) == ALL
-    assert (project.outs(), (project.folder / "dvc.lock").read_bytes()) == before
 
 
 def test_an_experiment_with_another_optimizer(project: Project) -> None:
@@ -92,12 +84,7 @@ def test_a_queue_with_two_workers(project: Project) -> None:
     project.dvc("exp", "run", "--queue", "-S", "optimizer=sgd,adam,rmsprop")
     project.dvc("queue", "start", "--jobs", "2")
     try:
-        deadline = time.monotonic() + 200
-        while time.monotonic() < deadline:
-            tasks = project.dvc("queue", "status").split("Worker status")[0]
-            if tasks.count("Success") == 3 or "Failed" in tasks:
-                break
-            time.sleep(2)
+        tasks = wait_for_queue(project, 3)
     finally:
         project.dvc("queue", "stop", "--kill")
     assert tasks.count("Success") == 3, tasks

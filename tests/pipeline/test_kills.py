@@ -1,0 +1,143 @@
+"""Killed at any moment, a run ends with the same bytes as one never disturbed."""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mnist_pipeline.tensorfiles import load_tensors
+
+from .project import BIN, Project, ran
+
+KILLS = 12
+SIGNALS = [signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
+
+
+def start(project: Project, log: Path, *command: str) -> subprocess.Popen[bytes]:
+    """A command as the leader of a process group of its own."""
+    with log.open("wb") as file:
+        return subprocess.Popen(
+            command,
+            cwd=project.folder,
+            env=project.env,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def test_a_dozen_kills(project: Project, tmp_path: Path) -> None:
+    project.set_params(epochs=60, batch_size=16)  # a training of seconds
+    (project.folder / ".venv").symlink_to(BIN.parent)
+    project.dvc("repro")
+    expected, lock = project.outs(), (project.folder / "dvc.lock").read_bytes()
+    history = expected["metrics/history.csv"]
+
+    def start_over() -> None:
+        for out in ("data/raw", "data/processed", "metrics", ".dvc/cache", ".dvc/tmp"):
+            shutil.rmtree(project.folder / out)
+        (project.folder / "models/model.safetensors").unlink()
+        (project.folder / "dvc.lock").unlink()
+
+    log = tmp_path / "log"
+    generator = random.Random(0)
+    kills, resumed = 0, 0
+    start_over()
+    while True:
+        process = start(project, log, "make", "repro")
+        patience = generator.uniform(0.2, 9) if kills < KILLS else 120
+        try:
+            status = process.wait(patience)
+        except subprocess.TimeoutExpired:
+            assert kills < KILLS, log.read_text()
+            sent = generator.choice(SIGNALS)
+            kill(process, sent)
+            kills += 1
+        else:
+            assert status == 0, log.read_text()
+        output = log.read_text()
+        assert "Traceback" not in output, output
+        resumed += output.count("Resuming after epoch")
+        for name, content in project.outs().items():
+            if Path(name).name.startswith("."):
+                continue  # a temporary name
+            if name == "models/checkpoint.safetensors":
+                load_tensors(project.folder / name, "train")
+            elif name == "metrics/history.csv":
+                assert history.startswith(content), "a row an epoch, whole rows"
+            else:
+                assert content == expected[name], f"{name} is neither whole nor absent"
+        if process.returncode == 0:
+            assert project.outs() == expected
+            assert (project.folder / "dvc.lock").read_bytes() == lock
+            assert not (project.folder / "models/checkpoint.safetensors").exists()
+            if kills == KILLS:
+                break
+            start_over()
+    assert resumed, "choose moments of which one is in the training"
+
+
+def kill(process: subprocess.Popen[bytes], sent: signal.Signals) -> None:
+    """Send a signal to a whole process group, and wait for the last of it."""
+    os.killpg(process.pid, sent)
+    process.wait(30)
+    with contextlib.suppress(ProcessLookupError):
+        while True:
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 100
+    while not condition():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_half_written_table_of_locks_is_no_obstacle(project: Project) -> None:
+    (project.folder / ".venv").symlink_to(BIN.parent)
+    (project.folder / ".dvc/tmp/rwlock").write_text('{"write": {')
+    project.set_params(seed=3)
+    assert "JSON structure is corrupted" in project.dvc("repro", status=None)
+    assert ran(project.run("make", "repro")) == ["train", "evaluate"]
+
+
+@pytest.mark.parametrize("moment", ["in the imports", "in the training"])
+def test_ctrl_c_prints_one_line_at_most(project: Project, tmp_path: Path, moment: str) -> None:
+    project.set_params(epochs=100000, log_every=1)
+    log = tmp_path / "log"
+    process = start(project, log, "python", "stages/train.py")
+    if moment == "in the training":
+        wait_until(lambda: "Step [1/17]" in log.read_text(), process)
+    else:
+        time.sleep(0.7)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(30) != 0
+    said = [
+        line for line in log.read_text().splitlines() if not line.startswith(("Epoch", "Train"))
+    ]
+    assert said == (["interrupted"] if moment == "in the training" else [])
+
+
+def test_another_setting_after_a_kill_starts_afresh_and_says_so(
+    project: Project, tmp_path: Path
+) -> None:
+    project.set_params(epochs=100000)
+    process = start(project, tmp_path / "log", "dvc", "repro")
+    checkpoint = project.folder / "models/checkpoint.safetensors"
+    wait_until(checkpoint.exists, process)
+    kill(process, signal.SIGKILL)
+    project.set_params(epochs=3, seed=5)
+    output = project.dvc("repro")
+    assert "checkpoint.safetensors: of other params; training starts afresh" in output
+    assert not checkpoint.exists()
+    assert project.read("metrics/train.json")["epoch"] == 3

@@ -1,0 +1,47 @@
+"""The same params, code and data give the same bytes, whatever else differs."""
+
+from pathlib import Path
+
+from .project import Project, ran
+
+ALL = ["download", "preprocess", "train", "evaluate"]
+
+
+def test_forced_again(project: Project) -> None:
+    before = project.outs(), (project.folder / "dvc.lock").read_bytes()
+    assert ran(project.dvc("repro", "--force")) == ALL
+    assert (project.outs(), (project.folder / "dvc.lock").read_bytes()) == before
+
+
+def test_by_hand_from_anywhere_with_workers_and_another_log(project: Project) -> None:
+    before = project.outs()
+    project.set_params(num_workers=4, log_every=3)
+    for stage in ALL:
+        script = str(project.folder / f"stages/{stage}.py")
+        project.run("python", script, cwd="/")
+    assert project.outs() == before
+
+
+def test_in_a_temporary_copy(project: Project) -> None:
+    before = (project.folder / "dvc.lock").read_bytes()
+    output = project.dvc("exp", "run", "--temp", "--force", "--name", "again")
+    assert ran(output) == ALL
+    ref = project.run("git", "for-each-ref", "--format=%(refname)", "refs/exps").strip()
+    assert project.run("git", "show", f"{ref}:dvc.lock").encode() == before
+
+
+def test_elsewhere_with_an_empty_cache(
+    digits_run: Project, project: Project, tmp_path: Path
+) -> None:
+    """In a folder with spaces and other letters, below another repository, without a home."""
+    (tmp_path / "outer").mkdir()
+    outer = Project(tmp_path / "outer")
+    outer.run("git", "init", "--quiet")
+    elsewhere = Project(tmp_path / "outer/père & 手写 'digits'")
+    outer.run("git", "clone", "--quiet", str(project.folder), str(elsewhere.folder))
+    elsewhere.run("git", "remote", "remove", "origin")
+    (elsewhere.folder / "dvc.lock").unlink()
+    del elsewhere.env["HOME"]
+    assert ran(elsewhere.dvc("repro")) == ALL
+    assert elsewhere.outs() == digits_run.outs()
+    assert elsewhere.run("git", "status", "--porcelain") == ""

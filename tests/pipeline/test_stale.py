@@ -1,0 +1,129 @@
+"""Never stale: what has changed re-runs what uses it, and nothing else."""
+
+import ast
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mnist_pipeline import params
+from mnist_pipeline.params import NOT_INPUTS, Params, TrainParams, read_params
+
+from .code_deps import listed_deps, stages
+from .project import ROOT, Project
+
+MODULES = sorted((ROOT / "src/mnist_pipeline").glob("*.py"))
+
+
+def stale(project: Project) -> set[str]:
+    """The stages that dvc would run for changes of their own inputs."""
+    return set(json.loads(project.dvc("status", "--json")))
+
+
+def test_a_changed_module_makes_the_stages_that_use_it_stale_and_no_others(
+    project: Project,
+) -> None:
+    table = {}
+    for module in (*MODULES, *(ROOT / "stages").glob("*.py")):
+        name = module.relative_to(ROOT).as_posix()
+        expected = {stage for stage in stages() if name in listed_deps(stage)}
+        path = project.folder / name
+        path.write_bytes(module.read_bytes() + b"\n# changed\n")
+        table[name] = (expected, stale(project))
+        path.write_bytes(module.read_bytes())
+    for name, (expected, found) in table.items():
+        print(f"{name:44} {', '.join(sorted(found))}")
+        assert found == expected != set(), name
+
+
+def test_no_module_of_ours_is_imported_where_the_list_would_miss_it() -> None:
+    """Only an import that runs when the script is loaded is seen by code_deps.py."""
+    for module in MODULES:
+        for function in ast.walk(ast.parse(module.read_text())):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                for node in ast.walk(function):
+                    assert not (isinstance(node, ast.ImportFrom) and node.level), module
+                    assert "import_module" not in ast.dump(node), module
+
+
+def changed(value: Any) -> Any:
+    """Another value of the same type."""
+    match value:
+        case bool():
+            return not value
+        case int() | float():
+            return value + 1
+        case str():
+            return value + "?"
+        case list():
+            return [*value, 1]
+    return {key: changed(entry) for key, entry in value.items()}
+
+
+def test_settings_make_stale_exactly_the_stages_that_read_them(project: Project) -> None:
+    content = project.read("params.yaml")
+    chosen = {"models": "model", "optimizers": "optimizer", "schedules": "schedule"}
+
+    def stale_with(name: str, value: Any) -> set[str]:
+        text = yaml.safe_dump(content | {name: value})
+        (project.folder / "params.yaml").write_text(text)
+        return stale(project)
+
+    assert set(content) == set(Params.model_fields)
+    for name, value in content.items():
+        expected = {
+            stage
+            for stage in stages()
+            if name in getattr(params, f"{stage.title()}Params").model_fields
+            and name not in NOT_INPUTS
+        }
+        if name in chosen:
+            key = content[chosen[name]]
+            others = changed(value) | {key: value[key]}
+            assert stale_with(name, others) == set(), f"{name}: only others were changed"
+            value = value | {key: changed(value[key]) or {"new": 1}}
+            assert stale_with(name, value) == expected == {"train"}, name
+        elif name in chosen.values():
+            other = [key for key in content[f"{name}s"] if key != value]
+            assert not other or stale_with(name, other[0]) == expected == {"train"}, name
+        else:
+            assert stale_with(name, changed(value)) == expected, name
+
+
+def test_what_shapes_a_training_is_what_dvc_is_told(project: Project) -> None:
+    """A checkpoint is bound to the same settings as dvc.lock."""
+    inputs = read_params(project.folder / "params.yaml", TrainParams).inputs()
+    lock = project.read("dvc.lock")["stages"]["train"]["params"]["params.yaml"]
+    for block in ("model", "optimizer", "schedule"):
+        assert inputs.pop(f"{block}_settings") == lock.pop(f"{block}s.{inputs[block]}")
+    assert inputs == lock
+
+
+def wait_for_queue(project: Project, count: int) -> str:
+    """The queue's table once `count` experiments have succeeded or one has failed."""
+    deadline = time.monotonic() + 200
+    while True:
+        tasks = project.dvc("queue", "status").split("Worker status")[0]
+        if tasks.count("Success") >= count or "Failed" in tasks or time.monotonic() > deadline:
+            return tasks
+        time.sleep(2)
+
+
+def test_a_queued_experiment_runs_the_code_it_was_queued_with(
+    project: Project, tmp_path: Path
+) -> None:
+    project.dvc("exp", "run", "--queue", "--name", "queued", "-S", "seed=1")
+    elsewhere = tmp_path / "installed/mnist_pipeline"
+    elsewhere.mkdir(parents=True)
+    for package in (project.folder / "src/mnist_pipeline", elsewhere):
+        (package / "__init__.py").write_text("raise SystemExit('the wrong code')\n")
+    project.env["PYTHONPATH"] = str(elsewhere.parent)
+    assert "the wrong code" in project.run("python", "stages/train.py", status=1)
+    project.dvc("queue", "start")
+    try:
+        tasks = wait_for_queue(project, 1)
+    finally:
+        project.dvc("queue", "stop", "--kill")
+    assert "Success" in tasks, tasks
