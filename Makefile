@@ -37,6 +37,7 @@ repro: env  ## run the pipeline: dvc repro (on the embedded digits if no source 
 	  echo "Running the same pipeline on scikit-learn's embedded digits instead, as an experiment;"; \
 	  echo "params.yaml, dvc.lock and metrics/ will say so. 'git checkout params.yaml dvc.lock metrics' goes back."; echo; \
 	  $(MAKE) --no-print-directory digits; }
+	@$(DVC) metrics show
 
 digits: env  ## run the pipeline on the embedded digits, as an experiment; needs no network
 	@$(DVC) exp run -S dataset=digits -S optimizer=adam -S optimizers.adam.lr=0.0003 \

@@ -10,8 +10,9 @@ sys.path.insert(0, str(ROOT / "src"))
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports: no traceback
 
 from mnist_pipeline.errors import run_stage
+from mnist_pipeline.fetching import UnreachableError
 from mnist_pipeline.params import DownloadParams, read_params
-from mnist_pipeline.sources import UnreachableError, download
+from mnist_pipeline.sources import download
 
 UNREACHABLE = ROOT / ".dvc/tmp/sources-unreachable"  # tells `make repro` why the stage failed
 

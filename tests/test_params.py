@@ -13,11 +13,11 @@ from mnist_pipeline.params import (
     DownloadParams,
     EvaluateParams,
     Params,
-    ParamsError,
     PreprocessParams,
     TrainParams,
     read_params,
 )
+from mnist_pipeline.yamlfiles import ParamsError
 
 from .conftest import ROOT
 

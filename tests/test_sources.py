@@ -11,19 +11,10 @@ import numpy as np
 import pytest
 import torchvision
 
-from mnist_pipeline import sources
+from mnist_pipeline import fetching, sources
+from mnist_pipeline.fetching import RemoteFile, UnavailableError, UnreachableError, fetch
 from mnist_pipeline.idx import read_idx
-from mnist_pipeline.sources import (
-    PARTS,
-    TORCHVISION,
-    RemoteFile,
-    UnavailableError,
-    UnreachableError,
-    class_names,
-    download,
-    fetch,
-    remote_files,
-)
+from mnist_pipeline.sources import PARTS, TORCHVISION, class_names, download, remote_files
 
 from .mirror import Mirror, serve
 
@@ -35,9 +26,9 @@ FILE = RemoteFile("labels.gz", hashlib.md5(ZIPPED).hexdigest(), ())
 @pytest.fixture
 def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
     """A server, and less patience than a real one is given."""
-    monkeypatch.setattr(sources, "READ_SECONDS", 0.5)
-    monkeypatch.setattr(sources, "PATIENCE_SECONDS", 0.5)
-    monkeypatch.setattr(sources, "BACKOFF", 0.01)
+    monkeypatch.setattr(fetching, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(fetching, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(fetching, "BACKOFF", 0.01)
     with serve({"labels.gz": ZIPPED}) as server:
         yield server
 
@@ -109,13 +100,13 @@ def test_a_source_once_found_unreachable_comes_last(mirror: Mirror, tmp_path: Pa
     unreachable: set[str] = set()
     for _ in range(3):
         fetch(FILE, [mirror.url("hangs"), mirror.url("good")], tmp_path, unreachable).unlink()
-    assert mirror.requests == {"hangs": 1 + sources.RETRIES, "good": 3}
+    assert mirror.requests == {"hangs": 1 + fetching.RETRIES, "good": 3}
 
 
 def test_the_worst_source_costs_under_a_minute() -> None:
-    attempts = 1 + sources.RETRIES
-    hanging = attempts * (sources.CONNECT_SECONDS + sources.READ_SECONDS) + 2 * sources.BACKOFF
-    dripping = sources.PATIENCE_SECONDS + sources.READ_SECONDS
+    attempts = 1 + fetching.RETRIES
+    hanging = attempts * (fetching.CONNECT_SECONDS + fetching.READ_SECONDS) + 2 * fetching.BACKOFF
+    dripping = fetching.PATIENCE_SECONDS + fetching.READ_SECONDS
     assert max(hanging, dripping) < 60
 
 
@@ -134,7 +125,7 @@ def test_a_full_disk_is_not_blamed_on_the_source(mirror: Mirror) -> None:
     if not os.path.exists("/dev/full"):  # noqa: PTH110
         pytest.skip("needs /dev/full, a device that is always full")
     with pytest.raises(OSError, match="No space left"):
-        sources._read_from_site(f"{mirror.url('good')}/labels.gz", Path("/dev/full"))
+        fetching._read_from_site(f"{mirror.url('good')}/labels.gz", Path("/dev/full"))
 
 
 @pytest.mark.parametrize("dataset", TORCHVISION)

@@ -5,16 +5,13 @@ the same ones, save those of `NOT_INPUTS`. To add a setting: a field here, a lin
 and its name below the stage in dvc.yaml.
 """
 
-import difflib
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 
-from .errors import UserError
+from .yamlfiles import ParamsError, explain, read_yaml
 
 NOT_INPUTS = {"mirrors", "num_workers", "log_every"}
 """Settings that change how a stage works and never what it writes, so DVC need not know them."""
@@ -212,12 +209,6 @@ class Params(DownloadParams, PreprocessParams, TrainParams, EvaluateParams):
         return self
 
 
-class ParamsError(UserError):
-    """params.yaml can't be used as it is; the message has a line for each problem."""
-
-    exit_code = 2
-
-
 Stage = TypeVar("Stage", bound=Settings)
 
 
@@ -226,84 +217,9 @@ def read_params(path: Path, stage: type[Stage]) -> Stage:
 
     Raises ParamsError: missing file, malformed YAML, or any unknown, missing or wrong setting.
     """
-    try:
-        content = yaml.load(path.read_bytes(), Loader=_Yaml12Loader)
-    except (FileNotFoundError, IsADirectoryError):
-        raise ParamsError(
-            f"{path}: no such file; 'git checkout {path.name}' brings the default back"
-        ) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ParamsError(f"{path}: not readable as YAML: {_one_line(error)}") from None
-    if not isinstance(content, dict):
-        raise ParamsError(
-            f"{path}: found {_shown(content)}, expected settings as 'name: value' lines"
-        )
+    content = read_yaml(path)
     try:
         params = Params.model_validate(content)
     except ValidationError as error:
-        problems = [_problem(details) for details in error.errors()]
-        raise ParamsError(f"{path}:\n" + "\n".join(f"  {line}" for line in problems)) from None
+        raise ParamsError(path, [explain(details, Params) for details in error.errors()]) from None
     return stage.model_validate(params.model_dump(include=set(stage.model_fields)))
-
-
-class _Yaml12Loader(yaml.SafeLoader):
-    """YAML as DVC's own parser reads it: 1e-3 is a number, and a key stands once in a map."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
-            if key.value in seen:
-                line = key.start_mark.line + 1
-                raise yaml.YAMLError(f"'{key.value}' is set a second time in line {line}")
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-_Yaml12Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),  # YAML 1.2, 10.3.2
-    list("-+.0123456789"),
-)
-
-
-def _problem(details: ErrorDetails) -> str:
-    """One line: the setting, what was found, what was expected."""
-    setting = ".".join(str(part) for part in details["loc"])
-    found, kind, message = _shown(details["input"]), details["type"], details["msg"]
-    if kind == "extra_forbidden":
-        *parents, key = details["loc"]
-        return f"{setting}: unknown setting{_suggestion(key, _settings_at(parents))}"
-    if kind == "missing":
-        return f"{setting}: missing"
-    if kind == "conflict":
-        return f"{setting}: {message}" if setting else message
-    if kind in ("choice", "literal_error"):
-        choices = re.findall(r"'([^']*)'", details["ctx"]["expected"])
-        suggestion = _suggestion(details["input"], choices)
-        return f"{setting}: found {found}, expected one of {', '.join(choices)}{suggestion}"
-    return f"{setting}: found {found}, expected {message.removeprefix('Input should be ')}"
-
-
-def _settings_at(parents: list[Any]) -> list[str]:
-    """The names that may stand at a place in params.yaml."""
-    block: type[Settings] = Params
-    for part in parents:
-        block = block.model_fields[part].annotation  # type: ignore[assignment]
-    return list(block.model_fields)
-
-
-def _suggestion(found: object, choices: list[str]) -> str:
-    nearest = difflib.get_close_matches(str(found), choices, n=1)
-    return f"; did you mean {nearest[0]}?" if nearest else ""
-
-
-def _shown(value: object) -> str:
-    """A value as it might stand in params.yaml, cut short."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
