@@ -4,25 +4,27 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports: no traceback
 
+from mnist_pipeline.augmentation import AUGMENTATIONS
 from mnist_pipeline.checkpoints import Checkpoint, origin_of
 from mnist_pipeline.data import load_split, make_loader
 from mnist_pipeline.errors import run_stage
 from mnist_pipeline.files import six_digits, write_csv, write_json
 from mnist_pipeline.inference import inference_loader
 from mnist_pipeline.losses import LOSSES
-from mnist_pipeline.models import ModelSpec, build_model, save_model
+from mnist_pipeline.models import Classifier, ModelSpec, build_model, save_model, together
 from mnist_pipeline.optimizers import build_optimizer, build_schedule
 from mnist_pipeline.params import TrainParams, read_params
 from mnist_pipeline.runtime import choose_device, deterministic, engine, parallel
-from mnist_pipeline.training import Epoch, Trainer
+from mnist_pipeline.training import Epoch, Trainer, mean_epoch
 
-DATA, METRICS = ROOT / "data/processed", ROOT / "metrics"
+DATA, MODELS, METRICS = ROOT / "data/processed", ROOT / "models", ROOT / "metrics"
 
 
 def main() -> None:
@@ -34,51 +36,70 @@ def main() -> None:
     validation_set, _ = load_split(DATA, "validation", like=header)
     if params.num_workers == 0:  # worker processes need the data in the CPU's memory
         train_set = train_set.to(device)
-    train_loader = make_loader(
-        train_set, params.batch_size, params.shuffle, params.seed, params.num_workers
-    )
+    validation_loader = inference_loader(validation_set.to(device)) if validation_set else None
 
     symmetric = params.normalization == "symmetric"
     spec = ModelSpec(
         model=params.model,
-        settings=params.model_settings,
+        settings=params.chosen("model"),
         classes=header["classes"],
         mean=0.5 if symmetric else header["mean"],
         std=0.5 if symmetric else header["std"],
+        precision=params.precision,
         loss=params.loss,
         dataset=header["dataset"],
+        members=params.ensemble,
     )
-    model = build_model(spec, params.seed).to(device)
-    optimizer = build_optimizer(params.optimizer, params.optimizer_settings, model.parameters())
-    schedule = build_schedule(
-        params.schedule, params.schedule_settings, optimizer, params.epochs, len(train_loader)
-    )
-    trainer = Trainer(
-        model=parallel(model, device),
-        loss=LOSSES[params.loss],
-        optimizer=optimizer,
-        schedule=schedule,
-        train_loader=train_loader,
-        validation_loader=inference_loader(validation_set.to(device)) if validation_set else None,
-        device=device,
-        epochs=params.epochs,
-        seed=params.seed,
-        keep=params.keep,
-        log_every=params.log_every,
-    )
-    print(f"Training on {len(train_set)} images of {spec.dataset}, on {device}")
     data = [DATA / "train.safetensors", DATA / "validation.safetensors"]
     origin = origin_of(params.inputs(), data, engine(device))
-    checkpoint = Checkpoint(ROOT / "models/checkpoint.safetensors", origin)
-    kept = trainer.train(checkpoint, write_history)
+    print(f"Training on {len(train_set)} images of {spec.dataset}, on {device}")
 
-    save_model(ROOT / "models/model.safetensors", model, spec, engine(device))
-    write_json(METRICS / "train.json", six_digits(kept.metrics()))
-    checkpoint.remove()
+    members: list[Classifier] = []
+    histories: list[list[Epoch]] = []
+    kept: list[Epoch] = []
+    for number in range(1, params.ensemble + 1):
+        seed = params.seed + number - 1
+        if params.ensemble > 1:
+            print(f"Network {number} of {params.ensemble}, seed {seed}")
+        train_loader = make_loader(
+            train_set, params.batch_size, params.shuffle, seed, params.num_workers
+        )
+        model = build_model(spec, seed).to(device)
+        optimizer = build_optimizer(
+            params.optimizer, params.chosen("optimizer"), model.parameters()
+        )
+        schedule = build_schedule(
+            params.schedule, params.chosen("schedule"), optimizer, params.epochs, len(train_loader)
+        )
+        trainer = Trainer(
+            model=parallel(model, device),
+            loss=LOSSES[params.loss],
+            optimizer=optimizer,
+            schedule=schedule,
+            train_loader=train_loader,
+            validation_loader=validation_loader,
+            device=device,
+            epochs=params.epochs,
+            augmentation=AUGMENTATIONS[params.augmentation](**params.chosen("augmentation")),
+            label_smoothing=params.label_smoothing,
+            seed=seed,
+            keep=params.keep,
+            log_every=params.log_every,
+        )
+        histories.append(trainer.history)
+        checkpoint = Checkpoint(MODELS / f"checkpoint-{number}.safetensors", origin)
+        kept.append(trainer.train(checkpoint, lambda: write_history(histories)))
+        members.append(model)
+
+    save_model(MODELS / "model.safetensors", together(members), spec, engine(device))
+    write_json(METRICS / "train.json", six_digits(mean_epoch(kept).metrics()))
+    for path in MODELS.glob("checkpoint-*.safetensors"):
+        path.unlink()
 
 
-def write_history(epochs: Sequence[Epoch]) -> None:
-    """A row an epoch, anew after each."""
+def write_history(histories: Sequence[Sequence[Epoch]]) -> None:
+    """A row an epoch, anew after each: the mean over the networks that have come so far."""
+    epochs = [mean_epoch([e for e in row if e]) for row in zip_longest(*histories)]
     write_csv(METRICS / "history.csv", [six_digits(asdict(epoch)) for epoch in epochs])
 
 

@@ -22,8 +22,7 @@ def test_what_was_saved_comes_back_to_the_bit(saved: Checkpoint) -> None:
     assert loaded is not None
     assert loaded[0]["model/0.weight"].item() == torch.tensor(0.1).item()
     assert loaded[1] == {"lr": 0.30000000000000004}
-    saved.remove()
-    saved.remove()
+    saved.path.unlink()
     assert saved.load() is None
 
 

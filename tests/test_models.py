@@ -1,6 +1,7 @@
 """Models and the file that describes one completely."""
 
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from mnist_pipeline.models import (
     build_model,
     load_model,
     save_model,
+    together,
 )
 from mnist_pipeline.params import Models
 from mnist_pipeline.tensorfiles import load_tensors, save_tensors
@@ -26,10 +28,26 @@ SPEC = ModelSpec(
     classes=list("0123456789"),
     mean=0.5,
     std=0.5,
+    precision="float32",
     loss="cross_entropy",
     dataset="mnist",
 )
 IMAGES = torch.randint(0, 256, (5, 1, 28, 28), dtype=torch.uint8)
+
+
+CNN = replace(
+    SPEC,
+    model="cnn",
+    settings={
+        "channels": [[4], [6, 8]],
+        "kernel_size": 3,
+        "pooling": "max",
+        "batch_norm": True,
+        "activation": "relu",
+        "dropout": 0.0,
+        "head": [],
+    },
+)
 
 
 def mlp(**settings: object) -> nn.Module:
@@ -83,10 +101,71 @@ def test_dropout_works_in_training_alone() -> None:
     assert torch.equal(model(IMAGES), model(IMAGES))
 
 
-def test_a_saved_model_describes_itself(tmp_path: Path) -> None:
+def cnn(**settings: object) -> nn.Module:
+    return build_model(replace(CNN, settings={**CNN.settings, **settings}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "kinds"),
+    [
+        ({}, "Conv2d MaxPool2d BatchNorm2d ReLU Conv2d MaxPool2d BatchNorm2d ReLU"
+             " Conv2d BatchNorm2d ReLU Flatten Linear"),
+        ({"channels": [[4]], "batch_norm": False, "pooling": "average"},
+         "Conv2d AvgPool2d ReLU Flatten Linear"),
+        ({"channels": [[4]], "dropout": 0.5, "head": [9], "activation": "gelu"},
+         "Conv2d MaxPool2d BatchNorm2d GELU Dropout Flatten Linear GELU Dropout Linear"),
+        ({"channels": [[2], [3], [5]], "kernel_size": 5},
+         "Conv2d MaxPool2d BatchNorm2d ReLU Conv2d MaxPool2d BatchNorm2d ReLU"
+         " Conv2d MaxPool2d BatchNorm2d ReLU Flatten Linear"),
+    ],
+)  # fmt: skip
+def test_a_cnn_has_the_layers_its_settings_name(settings: dict, kinds: str) -> None:
+    model = cnn(**settings)
+    layers = list(model[1])  # type: ignore[index]
+    assert [type(layer).__name__ for layer in layers] == kinds.split()
+    convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+    channels = settings.get("channels", [[4], [6, 8]])
+    assert [layer.out_channels for layer in convolutions] == list(chain(*channels))
+    assert {layer.kernel_size[0] for layer in convolutions} == {settings.get("kernel_size", 3)}
+    assert model.train()(IMAGES[:1]).shape == (1, 10), "a batch of one can be trained on"
+
+
+def test_pooling_first_changes_nothing_without_batch_norm() -> None:
+    """relu(pool(x)) = pool(relu(x)): it is only less work."""
+    model = cnn(channels=[[4]], batch_norm=False)
+    convolution, pool, relu, flatten, linear = model[1]  # type: ignore[index]
+    expected = linear(flatten(pool(relu(convolution(model[0](IMAGES))))))  # type: ignore[index]
+    assert torch.equal(model(IMAGES), expected)
+
+
+def test_bfloat16_computes_in_it_and_answers_in_float32() -> None:
+    exact = build_model(CNN).eval()
+    low = build_model(replace(CNN, precision="bfloat16")).eval()
+    seen = []
+    low[1][0].register_forward_hook(lambda module, inputs, out: seen.append(out.dtype))  # type: ignore[index]
+    logits = low(IMAGES)
+    assert seen == [torch.bfloat16]
+    assert logits.dtype == torch.float32
+    assert all(parameter.dtype == torch.float32 for parameter in low.parameters())
+    assert not torch.equal(logits, exact(IMAGES))
+    torch.testing.assert_close(logits, exact(IMAGES), rtol=0.05, atol=0.05)
+
+
+def test_an_ensemble_answers_with_the_mean_of_its_members(tmp_path: Path) -> None:
+    members = [build_model(CNN, seed).eval() for seed in (0, 1, 2)]
+    assert together(members[:1]) is members[0]
+    path, spec = tmp_path / "model.safetensors", replace(CNN, members=3)
+    save_model(path, together(members), spec, {})
+    loaded, _ = load_model(path)
+    expected = sum(member(IMAGES) for member in members) / 3
+    torch.testing.assert_close(loaded(IMAGES), expected)
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
+def test_a_saved_model_describes_itself(tmp_path: Path, name: str) -> None:
     path = tmp_path / "model.safetensors"
-    spec = replace(SPEC, settings={**SPEC.settings, "hidden_sizes": [8]}, mean=0.25, loss="bce")
-    model = build_model(spec)
+    spec = replace(SPEC if name == "mlp" else CNN, mean=0.25, loss="bce")
+    model = build_model(spec).eval()
     save_model(path, model, spec, {"torch": "2"})
     loaded, loaded_spec = load_model(path)
     assert loaded_spec == spec

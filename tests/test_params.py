@@ -1,6 +1,7 @@
 """params.yaml: what is accepted, and what its reader is told about the rest."""
 
 import copy
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnist_pipeline.params import (
+    BLOCKS,
     DownloadParams,
     EvaluateParams,
     Params,
@@ -47,10 +49,25 @@ def changed(**settings: Any) -> str:
 
 def test_the_defaults_are_the_tutorials_experiment() -> None:
     params = read_params(ROOT / "params.yaml", TrainParams)
-    assert params.model_settings == {"hidden_sizes": [512], "activation": "relu", "dropout": 0.0}
-    assert params.optimizer_settings["lr"] == 0.01
+    assert params.chosen("model") == {"hidden_sizes": [512], "activation": "relu", "dropout": 0.0}
+    assert params.chosen("optimizer")["lr"] == 0.01
     assert (params.epochs, params.batch_size, params.loss) == (5, 64, "cross_entropy")
     assert (params.optimizer, params.normalization) == ("sgd", "symmetric")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").iterdir()), ids=lambda path: path.name)
+def test_every_recipe_names_settings_that_there_are(path: Path, tmp_path: Path) -> None:
+    options = shlex.split(path.read_text())
+    assert set(options[::2]) == {"-S"}
+    settings = dict(option.split("=", 1) for option in options[1::2])
+    params = tmp_path / "params.yaml"
+    values = {name.replace(".", "__"): yaml.safe_load(text) for name, text in settings.items()}
+    params.write_text(changed(**values))
+    recipe = read_params(params, TrainParams)
+    assert recipe.inputs() != read_params(ROOT / "params.yaml", TrainParams).inputs()
+    for name, block in BLOCKS.items():
+        for setting in settings:
+            assert setting.split(".")[0] != block or setting.split(".")[1] == getattr(recipe, name)
 
 
 def test_a_stage_is_given_its_own_settings_only() -> None:
@@ -78,6 +95,14 @@ def test_numbers_mean_what_dvc_takes_them_for(tmp_path: Path, spelling: str) -> 
         ({"epoch": 3}, "epoch: unknown setting; did you mean epochs?"),
         ({"optimizer": "rmsprob"}, "one of sgd, adam, adamw, rmsprop; did you mean rmsprop?"),
         ({"loss": "cross-entropy"}, "did you mean cross_entropy?"),
+        ({"models__cnn__channels": []}, "models.cnn.channels"),
+        ({"models__cnn__channels": [[16], []]}, "models.cnn.channels.1"),
+        ({"models__cnn__channels": [[1], [1], [1], [1]]}, "models.cnn.channels"),
+        ({"models__cnn__kernel_size": 4}, "kernel_size: found 4, expected one of 1, 3, 5, 7, 9"),
+        ({"augmentation": "afine"}, "augmentation: found afine, expected one of none, affine"),
+        ({"augmentations__affine__shear": 90}, "augmentations.affine.shear: found 90, expected"),
+        ({"ensemble": 0}, "ensemble: found 0, expected"),
+        ({"precision": "float16"}, "precision: found float16, expected one of float32, bfloat16"),
         ({"optimizers__sgd__lr": -1}, "optimizers.sgd.lr: found -1, expected greater than 0"),
         ({"optimizers__sgd__lr": float("nan")}, "optimizers.sgd.lr: found .nan, expected a finite"),
         ({"optimizers__sgd__lr": float("inf")}, "optimizers.sgd.lr: found .inf, expected a finite"),

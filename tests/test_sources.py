@@ -12,9 +12,10 @@ import pytest
 import torchvision
 
 from mnist_pipeline import fetching, sources
+from mnist_pipeline.catalogue import TORCHVISION, class_names, constants, remote_files
 from mnist_pipeline.fetching import RemoteFile, UnavailableError, UnreachableError, fetch
 from mnist_pipeline.idx import read_idx
-from mnist_pipeline.sources import PARTS, TORCHVISION, class_names, download, remote_files
+from mnist_pipeline.sources import PARTS, download
 
 from .mirror import Mirror, serve
 
@@ -130,6 +131,10 @@ def test_a_full_disk_is_not_blamed_on_the_source(mirror: Mirror) -> None:
 
 @pytest.mark.parametrize("dataset", TORCHVISION)
 def test_the_catalogue_is_torchvisions(dataset: str) -> None:
+    cls = getattr(torchvision.datasets, TORCHVISION[dataset])
+    known = constants(TORCHVISION[dataset])
+    assert (known["resources"], known["classes"]) == (cls.resources, cls.classes)
+    assert known.get("mirrors", cls.mirrors) == cls.mirrors
     files = remote_files(dataset)
     assert len(files) == len(PARTS)
     for file, part in zip(files, PARTS, strict=True):
@@ -142,8 +147,9 @@ def test_the_catalogue_is_torchvisions(dataset: str) -> None:
 
 
 def test_every_dataset_lies_where_torchvision_looks(tmp_path: Path) -> None:
-    for dataset, cls in TORCHVISION.items():
-        assert cls.raw_folder.fget(type(cls.__name__, (), {"root": str(tmp_path)})()) == str(
+    for dataset, name in TORCHVISION.items():
+        cls = getattr(torchvision.datasets, name)
+        assert cls.raw_folder.fget(type(name, (), {"root": str(tmp_path)})()) == str(
             tmp_path / sources._raw_folder(dataset)
         )
 

@@ -3,10 +3,12 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from mnist_pipeline.augmentation import AUGMENTATIONS
 from mnist_pipeline.checkpoints import Checkpoint
 from mnist_pipeline.data import ImageDataset, load_split, make_loader
 from mnist_pipeline.errors import UserError
@@ -14,7 +16,7 @@ from mnist_pipeline.inference import inference_loader, predict
 from mnist_pipeline.losses import LOSSES
 from mnist_pipeline.models import build_model
 from mnist_pipeline.optimizers import build_optimizer, build_schedule
-from mnist_pipeline.training import Epoch, Trainer
+from mnist_pipeline.training import Epoch, Trainer, mean_epoch
 
 from .test_models import SPEC
 from .test_optimizers import PARAMS
@@ -37,16 +39,21 @@ def make_trainer(
     keep: str = "last",
     schedule: str = "constant",
     momentum: float = 0.0,
+    model: str = "mlp",
+    precision: str = "float32",
+    augmentation: str = "none",
+    label_smoothing: float = 0.0,
 ) -> Trainer:
-    settings = {"hidden_sizes": [512], "activation": "relu", "dropout": dropout}
-    model = build_model(replace(SPEC, settings=settings), seed)
+    block = getattr(PARAMS.models, model).model_dump() | {"dropout": dropout}
+    spec = replace(SPEC, model=model, settings=block, precision=precision)
+    network = build_model(spec, seed)
     optim_settings = getattr(PARAMS.optimizers, optimizer).model_dump() | {"lr": lr}
     if momentum:
         optim_settings["momentum"] = momentum
-    optim = build_optimizer(optimizer, optim_settings, model.parameters())
+    optim = build_optimizer(optimizer, optim_settings, network.parameters())
     loader = make_loader(train, batch_size, True, seed, num_workers)
     return Trainer(
-        model=model,
+        model=network,
         loss=LOSSES[loss],
         optimizer=optim,
         schedule=build_schedule(
@@ -56,6 +63,10 @@ def make_trainer(
         validation_loader=inference_loader(validation) if validation else None,
         device=CPU,
         epochs=epochs,
+        augmentation=AUGMENTATIONS[augmentation](
+            **getattr(PARAMS.augmentations, augmentation).model_dump()
+        ),
+        label_smoothing=label_smoothing,
         seed=seed,
         keep=keep,
         log_every=5,
@@ -73,7 +84,7 @@ NOWHERE = Nowhere(Path("no such file"), {})
 
 
 def train(trainer: Trainer, checkpoint: Checkpoint = NOWHERE) -> Epoch:
-    return trainer.train(checkpoint, lambda history: None)
+    return trainer.train(checkpoint, lambda: None)
 
 
 def weights(trainer: Trainer) -> list[torch.Tensor]:
@@ -90,7 +101,7 @@ def test_it_learns_and_writes_the_tutorials_log(
 ) -> None:
     histories = []
     trainer = make_trainer(digits, validation, epochs=3)
-    kept = trainer.train(NOWHERE, lambda history: histories.append(list(history)))
+    kept = trainer.train(NOWHERE, lambda: histories.append(list(trainer.history)))
     assert [len(history) for history in histories] == [1, 2, 3]
     first, *_, last = histories[-1]
     assert kept == last
@@ -161,18 +172,44 @@ def test_a_training_that_diverges_stops_and_says_where(digits: ImageDataset) -> 
         train(trainer)
 
 
+CNN_RECIPE: dict[str, Any] = {"model": "cnn", "precision": "bfloat16", "augmentation": "affine"}
+
+
+def test_the_recipe_of_a_cnn_learns_and_validates_without_augmentation(
+    digits: ImageDataset, validation: ImageDataset
+) -> None:
+    trainer = make_trainer(
+        digits, validation, epochs=4, lr=0.01, schedule="one_cycle", label_smoothing=0.1,
+        **CNN_RECIPE,
+    )  # fmt: skip
+    kept = train(trainer)
+    assert kept.validation_accuracy is not None
+    assert kept.validation_loss is not None
+    assert kept.validation_accuracy > 0.95
+    logits, labels = predict(trainer.model, inference_loader(validation), CPU)
+    plain = torch.nn.CrossEntropyLoss()(logits, labels).item()
+    assert kept.validation_loss == pytest.approx(plain), "neither smoothed nor augmented"
+    assert kept.train_loss > kept.validation_loss, "smoothed and augmented"
+
+
+def test_the_means_over_an_ensembles_networks() -> None:
+    epochs = [Epoch(2, 0.1, 0.5, 0.75, None, None), Epoch(2, 0.1, 0.25, 0.25, None, None)]
+    assert mean_epoch(epochs) == Epoch(2, 0.1, 0.375, 0.5, None, None)
+    assert mean_epoch(epochs[:1]) is epochs[0]
+
+
 class KilledError(Exception):
     pass
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "momentum", "schedule", "keep"),
+    ("optimizer", "momentum", "schedule", "keep", "recipe"),
     [
-        ("sgd", 0.0, "step", "last"),
-        ("sgd", 0.9, "one_cycle", "best"),
-        ("adam", 0.0, "constant", "best"),
-        ("adamw", 0.0, "cosine", "last"),
-        ("rmsprop", 0.9, "one_cycle", "last"),
+        ("sgd", 0.0, "step", "last", {}),
+        ("sgd", 0.9, "one_cycle", "best", CNN_RECIPE),
+        ("adam", 0.0, "constant", "best", {}),
+        ("adamw", 0.0, "cosine", "last", CNN_RECIPE),
+        ("rmsprop", 0.9, "one_cycle", "last", {}),
     ],
 )
 def test_a_training_killed_after_each_epoch_ends_with_the_same_bits(
@@ -183,11 +220,12 @@ def test_a_training_killed_after_each_epoch_ends_with_the_same_bits(
     momentum: float,
     schedule: str,
     keep: str,
+    recipe: dict,
 ) -> None:
     def fresh() -> Trainer:
         return make_trainer(
             digits, validation, epochs=5, optimizer=optimizer, lr=3e-3, dropout=0.3, keep=keep,
-            schedule=schedule, momentum=momentum,
+            schedule=schedule, momentum=momentum, **recipe,
         )  # fmt: skip
 
     def killed_in_epoch(number: int) -> Trainer:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -27,7 +28,7 @@ class Checkpoint:
 
     def save(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Replace the file; a kill at any moment leaves the old one or the new one."""
-        arrays = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+        arrays = {name: tensor.cpu().contiguous().numpy() for name, tensor in tensors.items()}
         save_tensors(self.path, arrays, {"origin": dict(self.origin), "values": dict(values)})
 
     def load(self) -> tuple[Tensors, dict[str, Any]] | None:
@@ -45,10 +46,6 @@ class Checkpoint:
             print(f"{self.path.name}: of other {', '.join(changed)}; training starts afresh")
             return None
         return {name: tensor.clone() for name, tensor in tensors.items()}, values
-
-    def remove(self) -> None:
-        """Forget it, when the training it belongs to has ended."""
-        self.path.unlink(missing_ok=True)
 
 
 def origin_of(
@@ -84,8 +81,12 @@ def load_optimizer(
     optimizer: Optimizer, tensors: Mapping[str, Tensor], groups: Sequence[Mapping[str, Any]]
 ) -> None:
     """Give an optimizer the state that `optimizer_tensors` and its param_groups had."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, Tensors] = {}
     for key, tensor in tensors.items():
         index, name = key.split(".", 1)
+        parameter = parameters[int(index)]
+        if tensor.shape == parameter.shape:  # a fused step wants its order in memory as well
+            tensor = torch.empty_like(parameter, device="cpu").copy_(tensor)
         state.setdefault(int(index), {})[name] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": list(groups)})

@@ -56,11 +56,20 @@ class BatchSampler(Sampler[Tensor]):
     however many workers load the batches, the same epoch sees the same batches.
     """
 
-    def __init__(self, length: int, batch_size: int, shuffle: bool = False, seed: int = 0) -> None:
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        shuffle: bool = False,
+        seed: int = 0,
+        device: torch.device | None = None,
+    ) -> None:
+        """The indices are on `device`, so that taking a batch from data there waits for nothing."""
         self.length = length
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
+        self.device = device
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -78,7 +87,7 @@ class BatchSampler(Sampler[Tensor]):
             order = torch.randperm(self.length, generator=generator)
         else:
             order = torch.arange(self.length)
-        yield from order.split(self.batch_size)
+        yield from order.to(self.device).split(self.batch_size)
 
 
 def make_loader(
@@ -94,7 +103,7 @@ def make_loader(
     """
     return DataLoader(
         dataset,
-        sampler=BatchSampler(len(dataset), batch_size, shuffle, seed),
+        sampler=BatchSampler(len(dataset), batch_size, shuffle, seed, dataset.labels.device),
         batch_size=None,  # the sampler's items are whole batches
         num_workers=num_workers,
         persistent_workers=num_workers > 0,

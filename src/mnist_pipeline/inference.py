@@ -6,8 +6,8 @@ from torch.utils.data import DataLoader
 
 from .data import Batch, ImageDataset, make_loader
 
-BATCH_SIZE = 1000
-"""Without gradients to keep, large batches are fastest; the results hardly depend on it."""
+BATCH_SIZE = 500
+"""Large enough to be fast, small enough to need little memory; the results hardly depend on it."""
 
 
 def inference_loader(dataset: ImageDataset) -> DataLoader[Batch]:

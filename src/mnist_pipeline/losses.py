@@ -14,15 +14,21 @@ from torch import Tensor
 class Loss(NamedTuple):
     """A loss, and how the logits that it trains become probabilities."""
 
-    mean: Callable[[Tensor, Tensor], Tensor]
-    """Logits float [B, C] and labels int64 [B] → the mean over the batch, a scalar."""
+    mean: Callable[..., Tensor]
+    """Logits float [B, C], labels int64 [B] and `label_smoothing` (default 0) → the batch's mean.
+
+    Smoothing shares that part of each label among all classes (Szegedy et al., Rethinking the
+    Inception Architecture for Computer Vision, CVPR 2016, section 7).
+    """
     probabilities: Callable[[Tensor], Tensor]
     """Logits [B, C] → probabilities [B, C]; each row sums to 1."""
 
 
-def one_hot(labels: Tensor, num_classes: int) -> Tensor:
-    """Labels int64 [B] → float32 [B, num_classes], 1 at the label and 0 elsewhere."""
-    return (labels.unsqueeze(1) == torch.arange(num_classes, device=labels.device)).float()
+def targets(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
+    """Labels int64 [B] → float32 like `logits` [B, C]: 1 at the label and 0 elsewhere, smoothed."""
+    num_classes = logits.shape[1]
+    one_hot = (labels.unsqueeze(1) == torch.arange(num_classes, device=labels.device)).float()
+    return one_hot * (1 - label_smoothing) + label_smoothing / num_classes
 
 
 def softmax(logits: Tensor) -> Tensor:
@@ -30,19 +36,26 @@ def softmax(logits: Tensor) -> Tensor:
     return F.softmax(logits, dim=1)
 
 
-def nll(logits: Tensor, labels: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """CrossEntropyLoss on the logits."""
+    return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+
+
+def nll(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """NLLLoss on LogSoftmax; the same values as cross-entropy, in the tutorial's two steps."""
-    return F.nll_loss(F.log_softmax(logits, dim=1), labels)
+    log_probabilities = F.log_softmax(logits, dim=1)
+    loss = F.nll_loss(log_probabilities, labels)
+    return loss + label_smoothing * (-log_probabilities.mean() - loss) if label_smoothing else loss
 
 
-def mse(logits: Tensor, labels: Tensor) -> Tensor:
+def mse(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """MSELoss between the softmax and the one-hot labels (Brier, 1950, over the classes' mean)."""
-    return F.mse_loss(softmax(logits), one_hot(labels, logits.shape[1]))
+    return F.mse_loss(softmax(logits), targets(logits, labels, label_smoothing))
 
 
-def bce(logits: Tensor, labels: Tensor) -> Tensor:
+def bce(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """BCELoss between a sigmoid for each class and the one-hot labels."""
-    return F.binary_cross_entropy_with_logits(logits, one_hot(labels, logits.shape[1]))
+    return F.binary_cross_entropy_with_logits(logits, targets(logits, labels, label_smoothing))
 
 
 def normalized_sigmoid(logits: Tensor) -> Tensor:
@@ -51,7 +64,7 @@ def normalized_sigmoid(logits: Tensor) -> Tensor:
 
 
 LOSSES = {
-    "cross_entropy": Loss(F.cross_entropy, softmax),
+    "cross_entropy": Loss(cross_entropy, softmax),
     "nll": Loss(nll, softmax),
     "mse": Loss(mse, softmax),
     "bce": Loss(bce, normalized_sigmoid),

@@ -16,6 +16,14 @@ from .yamlfiles import ParamsError, explain, read_yaml
 NOT_INPUTS = {"mirrors", "num_workers", "log_every"}
 """Settings that change how a stage works and never what it writes, so DVC need not know them."""
 
+BLOCKS = {
+    "model": "models",
+    "augmentation": "augmentations",
+    "optimizer": "optimizers",
+    "schedule": "schedules",
+}
+"""A choice, and the block that holds the settings of each of its kind."""
+
 
 class Settings(BaseModel):
     """Settings that take no unknown keys, no NaN or infinity, and no text in place of a number."""
@@ -39,6 +47,7 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1, le=2**31)]
+Activation = Literal["relu", "tanh", "sigmoid", "leaky_relu", "gelu"]
 Betas = Annotated[list[Fraction], Field(min_length=2, max_length=2)]
 
 
@@ -46,14 +55,51 @@ class Mlp(Settings):
     """The multi-layer perceptron's shape."""
 
     hidden_sizes: list[Annotated[int, Field(ge=1, le=2**20)]]
-    activation: Literal["relu", "tanh", "sigmoid", "leaky_relu", "gelu"]
+    activation: Activation
     dropout: Fraction
+
+
+class Cnn(Settings):
+    """The convolutional network's shape."""
+
+    # Each block halves the side, 28 → 14 → 7 → 3: there is no room for a fourth.
+    channels: Annotated[
+        list[Annotated[list[Annotated[int, Field(ge=1, le=2**16)]], Field(min_length=1)]],
+        Field(min_length=1, max_length=3),
+    ]
+    kernel_size: Literal[1, 3, 5, 7, 9]
+    pooling: Literal["max", "average"]
+    batch_norm: bool
+    activation: Activation
+    dropout: Fraction
+    head: list[Annotated[int, Field(ge=1, le=2**20)]]
 
 
 class Models(Settings):
     """A field a model."""
 
     mlp: Mlp
+    cnn: Cnn
+
+
+class NoAugmentation(Settings):
+    """The images as they are."""
+
+
+class Affine(Settings):
+    """Each image turned, moved, stretched and slanted by draws from ±these ranges."""
+
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    translation: Annotated[float, Field(ge=0, le=28)]
+    scale: Fraction
+    shear: Annotated[float, Field(ge=0, lt=90)]
+
+
+class Augmentations(Settings):
+    """A field an augmentation."""
+
+    none: NoAugmentation
+    affine: Affine
 
 
 class Sgd(Settings):
@@ -157,43 +203,34 @@ class TrainParams(Settings):
 
     model: Annotated[str, key_of(Models)]
     normalization: Literal["symmetric", "standard"]
+    augmentation: Annotated[str, key_of(Augmentations)]
     loss: Literal["cross_entropy", "nll", "mse", "bce"]
+    label_smoothing: Fraction
     optimizer: Annotated[str, key_of(Optimizers)]
     schedule: Annotated[str, key_of(Schedules)]
     epochs: Count
     batch_size: Count
     shuffle: bool
     keep: Literal["last", "best"]
+    ensemble: Annotated[int, Field(ge=1, le=1000)]
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     device: Literal["auto", "cpu", "cuda", "mps"]
+    precision: Literal["float32", "bfloat16"]
     num_workers: Annotated[int, Field(ge=0, le=256)]
     log_every: Count
     models: Models
+    augmentations: Augmentations
     optimizers: Optimizers
     schedules: Schedules
 
     def inputs(self) -> dict[str, Any]:
         """All that shapes the result: of the blocks, the chosen ones alone."""
-        return self.model_dump(exclude=NOT_INPUTS | {"models", "optimizers", "schedules"}) | {
-            "model_settings": self.model_settings,
-            "optimizer_settings": self.optimizer_settings,
-            "schedule_settings": self.schedule_settings,
-        }
+        flat = self.model_dump(exclude=NOT_INPUTS | set(BLOCKS.values()))
+        return flat | {block: self.chosen(choice) for choice, block in BLOCKS.items()}
 
-    @property
-    def model_settings(self) -> dict[str, Any]:
-        """The chosen model's block."""
-        return getattr(self.models, self.model).model_dump()
-
-    @property
-    def optimizer_settings(self) -> dict[str, Any]:
-        """The chosen optimizer's block."""
-        return getattr(self.optimizers, self.optimizer).model_dump()
-
-    @property
-    def schedule_settings(self) -> dict[str, Any]:
-        """The chosen schedule's block."""
-        return getattr(self.schedules, self.schedule).model_dump()
+    def chosen(self, choice: str) -> dict[str, Any]:
+        """The settings of the chosen model, augmentation, optimizer or schedule."""
+        return getattr(getattr(self, BLOCKS[choice]), getattr(self, choice)).model_dump()
 
 
 class Params(DownloadParams, PreprocessParams, TrainParams, EvaluateParams):

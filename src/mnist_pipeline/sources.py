@@ -1,7 +1,4 @@
-"""The catalogue of datasets, and how their raw files become a folder that describes itself.
-
-Names, checksums and sites of the files come from torchvision's dataset classes.
-"""
+"""How a dataset's raw files become a folder that describes itself."""
 
 import shutil
 from collections.abc import Iterable, Sequence
@@ -10,37 +7,13 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torchvision import datasets
 
+from .catalogue import TORCHVISION, class_names, remote_files
 from .fetching import RemoteFile, fetch
 from .files import sha256, write_json
 from .idx import write_idx
 
 PARTS = ("train images", "train labels", "test images", "test labels")
-
-TORCHVISION = {
-    "mnist": datasets.MNIST,
-    "fashion_mnist": datasets.FashionMNIST,
-    "kmnist": datasets.KMNIST,
-    "qmnist": datasets.QMNIST,
-}
-
-
-def remote_files(dataset: str) -> list[RemoteFile]:
-    """The files of a dataset, in the order of PARTS."""
-    cls = TORCHVISION[dataset]
-    if isinstance(cls.resources, dict):  # QMNIST: whole addresses, by subset
-        addresses = [*cls.resources["train"], *cls.resources["test"]]
-        split = [(*address.rsplit("/", 1), md5) for address, md5 in addresses]
-        return [RemoteFile(name, md5, (site,)) for site, name, md5 in split]
-    return [RemoteFile(name, md5, tuple(cls.mirrors)) for name, md5 in cls.resources]
-
-
-def class_names(dataset: str) -> list[str]:
-    """The names of a dataset's classes, by label; "0 - zero" is shortened to "0"."""
-    if dataset == "digits":
-        return [str(digit) for digit in range(10)]
-    return [name.split(" - ")[0] for name in TORCHVISION[dataset].classes]
 
 
 def download(dataset: str, mirrors: Sequence[str], root: Path) -> None:
@@ -65,7 +38,7 @@ def download(dataset: str, mirrors: Sequence[str], root: Path) -> None:
 
 def _raw_folder(dataset: str) -> str:
     """Where torchvision's class looks for its files, below its root."""
-    return f"{TORCHVISION[dataset].__name__}/raw"
+    return f"{TORCHVISION[dataset]}/raw"
 
 
 def _description(dataset: str, root: Path, paths: Iterable[Path]) -> dict[str, Any]:
@@ -77,7 +50,8 @@ def _description(dataset: str, root: Path, paths: Iterable[Path]) -> dict[str, A
         }
         for part, path in zip(PARTS, paths, strict=True)
     }
-    return {"dataset": dataset, "classes": class_names(dataset), "files": files}
+    classes = list("0123456789") if dataset == "digits" else class_names(dataset)
+    return {"dataset": dataset, "classes": classes, "files": files}
 
 
 def _write_digits(folder: Path) -> list[Path]:
@@ -98,7 +72,7 @@ def _write_digits(folder: Path) -> list[Path]:
     labels = digits.target.astype(np.uint8)
     test = len(images) - len(images) // 3
     arrays = (images[:test], labels[:test], images[test:], labels[test:])
-    names = [name.removesuffix(".gz") for name, _ in datasets.MNIST.resources]
+    names = [file.name.removesuffix(".gz") for file in remote_files("mnist")]
     for name, array in zip(names, arrays, strict=True):
         write_idx(folder / name, array)
     return [folder / name for name in names]

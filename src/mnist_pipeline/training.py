@@ -1,8 +1,11 @@
 """The training loop, on one page."""
 
 import copy
+import math
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
+from statistics import mean
 from typing import Any
 
 import torch
@@ -12,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from .augmentation import Augmentation, unchanged
 from .checkpoints import Checkpoint, load_optimizer, optimizer_tensors
 from .data import Batch, BatchSampler
 from .errors import UserError
@@ -38,6 +42,46 @@ class Epoch:
         return {name: value for name, value in row.items() if value is not None}
 
 
+def mean_epoch(epochs: Sequence[Epoch]) -> Epoch:
+    """The mean of each column; None where one is None."""
+    if len(epochs) == 1:
+        return epochs[0]
+    columns = zip(*(astuple(epoch) for epoch in epochs), strict=True)
+    return Epoch(*(None if None in column else mean(column) for column in columns))  # type: ignore[arg-type]
+
+
+@dataclass
+class Sums:
+    """An epoch's loss and hits, summed over images and read from the device once in many steps."""
+
+    epoch: int
+    loss: float = 0.0
+    hits: int = 0
+    images: int = 0
+    steps: int = 0
+    unread: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Note a step's mean loss, logits [B, C] and labels [B], without waiting for them."""
+        self.unread.append((loss, logits, labels))
+
+    def read(self, lr: float) -> None:
+        """Sum what was noted since the last call. Raises UserError: a loss isn't finite."""
+        losses, logits, labels = zip(*self.unread, strict=True)
+        for value, answered in zip(torch.stack(losses).tolist(), labels, strict=True):
+            self.steps += 1
+            if not math.isfinite(value):
+                raise UserError(
+                    f"the training has diverged: loss {value} in epoch {self.epoch}, step"
+                    f" {self.steps}, at a learning rate of {lr:g}. Try a lower lr for this"
+                    " optimizer, or another schedule"
+                )
+            self.loss += value * len(answered)
+            self.images += len(answered)
+        self.hits += int((torch.cat(logits).argmax(1) == torch.cat(labels)).sum())
+        self.unread.clear()
+
+
 @dataclass
 class Trainer:
     """What one training needs; `train` runs it."""
@@ -50,28 +94,32 @@ class Trainer:
     validation_loader: DataLoader[Batch] | None
     device: torch.device
     epochs: int
+    augmentation: Augmentation = unchanged
+    label_smoothing: float = 0.0
     seed: int = 0
     keep: str = "last"  # or "best": the epoch with the lowest validation loss
     log_every: int = 100
     history: list[Epoch] = field(default_factory=list)
     best_weights: dict[str, Tensor] = field(default_factory=dict)
 
-    def train(
-        self, checkpoint: Checkpoint, after_epoch: Callable[[Sequence[Epoch]], None]
-    ) -> Epoch:
+    def train(self, checkpoint: Checkpoint, after_epoch: Callable[[], None]) -> Epoch:
         """Train on from `checkpoint`; the model is left as the kept epoch's, which is returned.
 
-        `after_epoch` is given the history so far. Raises UserError: the loss isn't finite any more.
+        `after_epoch` finds `history` one longer. Raises UserError: the loss isn't finite any more.
         """
         if self._resume(checkpoint):
             print(f"Resuming after epoch {len(self.history)} of {self.epochs}")
-            after_epoch(self.history)
-        for number in range(len(self.history) + 1, self.epochs + 1):
+            after_epoch()
+        start = time.perf_counter()
+        todo = range(len(self.history) + 1, self.epochs + 1)
+        for number in todo:
             self.history.append(self.train_epoch(number))
             if self.keep == "best" and self._kept() is self.history[-1]:
                 self.best_weights = copy.deepcopy(self.model.state_dict())
             checkpoint.save(*self._state())
-            after_epoch(self.history)
+            after_epoch()
+        seconds = time.perf_counter() - start
+        print(f"Trained {len(todo)} epochs in {seconds:.1f} s")
         if self.best_weights:
             self.model.load_state_dict(self.best_weights)
         return self._kept()
@@ -81,36 +129,31 @@ class Trainer:
         assert isinstance(self.train_loader.sampler, BatchSampler)
         self.train_loader.sampler.set_epoch(number)
         torch.manual_seed(stream_seed(self.seed, "dropout", number))
+        draws = torch.Generator(self.device).manual_seed(
+            stream_seed(self.seed, "augmentation", number)
+        )
         self.model.train()
-        lr, seen, steps = 0.0, 0, len(self.train_loader)
-        losses: list[Tensor] = []  # stay on the device: reading one would wait for it
-        hits: list[Tensor] = []
-        sizes: list[int] = []
+        lr, steps, sums = 0.0, len(self.train_loader), Sums(number)
         title = f"Epoch [{number}/{self.epochs}]"
         with tqdm(total=steps, desc=title, unit="batch", leave=False, disable=None) as bar:
             for step, (images, labels) in enumerate(self.train_loader, start=1):
                 images, labels = images.to(self.device), labels.to(self.device)
-                logits = self.model(images)  # [B, C]
-                loss = self.loss.mean(logits, labels)
+                logits = self.model(self.augmentation(images, draws))  # [B, C]
+                loss = self.loss.mean(logits, labels, self.label_smoothing)
                 self.optimizer.zero_grad()
                 loss.backward()
                 self.optimizer.step()
                 lr = float(self.schedule.get_last_lr()[0])
                 self.schedule.step()
 
-                losses.append(loss.detach())
-                hits.append((logits.argmax(1) == labels).sum())
-                sizes.append(len(labels))
+                sums.add(loss.detach(), logits.detach(), labels)
                 bar.update()
                 if step % self.log_every == 0 or step == steps:
-                    self._check(losses[seen:], number, seen, lr)
-                    seen = step
+                    sums.read(lr)
                 if step % self.log_every == 0:
                     bar.write(f"{title}, Step [{step}/{steps}], Loss: {loss.item():.4f}")
 
-        weights = torch.tensor(sizes, dtype=torch.float64)
-        train_loss = (torch.stack(losses).cpu().double() @ weights / weights.sum()).item()
-        train_accuracy = torch.stack(hits).sum().item() / sum(sizes)
+        train_loss, train_accuracy = sums.loss / sums.images, sums.hits / sums.images
         line = f"{title}: train loss {train_loss:.4f}, accuracy {train_accuracy:.2%}"
         validation_loss = validation_accuracy = None
         if self.validation_loader is not None:
@@ -120,17 +163,6 @@ class Trainer:
             line += f"; validation loss {validation_loss:.4f}, accuracy {validation_accuracy:.2%}"
         print(line)
         return Epoch(number, lr, train_loss, train_accuracy, validation_loss, validation_accuracy)
-
-    def _check(self, losses: Sequence[Tensor], epoch: int, before: int, lr: float) -> None:
-        """Raise UserError if one of the losses since the step `before` isn't finite."""
-        wrong = torch.stack(list(losses)).isfinite().logical_not().nonzero()
-        if len(wrong):
-            step = before + int(wrong[0].item()) + 1
-            value = losses[step - before - 1].item()
-            raise UserError(
-                f"the training has diverged: loss {value} in epoch {epoch}, step {step}, at a"
-                f" learning rate of {lr:g}. Try a lower lr for this optimizer, or another schedule"
-            )
 
     def _kept(self) -> Epoch:
         if self.keep == "last":
@@ -165,5 +197,5 @@ class Trainer:
         self.best_weights = parts["best"]
         load_optimizer(self.optimizer, parts["optimizer"], values["param_groups"])
         self.schedule.load_state_dict(values["schedule"])
-        self.history = [Epoch(**row) for row in values["history"]]
+        self.history[:] = [Epoch(**row) for row in values["history"]]
         return True

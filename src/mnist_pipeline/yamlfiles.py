@@ -72,7 +72,7 @@ def explain(details: ErrorDetails, model: type[BaseModel]) -> str:
     if kind == "conflict":
         return f"{setting}: {message}" if setting else message
     if kind in ("choice", "literal_error"):
-        choices = re.findall(r"'([^']*)'", details["ctx"]["expected"])
+        choices = re.findall(r"[^', ]+", details["ctx"]["expected"].replace(" or ", ", "))
         suggestion = _suggestion(details["input"], choices)
         return f"{setting}: found {found}, expected one of {', '.join(choices)}{suggestion}"
     return f"{setting}: found {found}, expected {message.removeprefix('Input should be ')}"

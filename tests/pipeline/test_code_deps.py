@@ -26,7 +26,7 @@ def test_every_module_is_used_by_a_stage() -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_params_listed_are_those_the_stage_can_read(stage: str) -> None:
     readable = getattr(params, f"{stage.title()}Params").model_fields
-    blocks = {"models": "model", "optimizers": "optimizer", "schedules": "schedule"}
+    blocks = {block: choice for choice, block in params.BLOCKS.items()}
     expected = {
         f"{name}.${{{blocks[name]}}}" if name in blocks else name
         for name in readable

@@ -1,8 +1,11 @@
 """dvc itself on the digits: what people use this project as."""
 
 import json
+import shlex
 
 import pytest
+
+from mnist_pipeline.tensorfiles import load_tensors
 
 from .project import Project, ran
 from .test_stale import wait_for_queue
@@ -65,11 +68,31 @@ def test_every_model_setting_loss_optimizer_and_schedule_trains(project: Project
         ["optimizer=rmsprop", "schedule=step", "loss=mse", "keep=best"],
         ["models.mlp.hidden_sizes=[500]", "models.mlp.activation=gelu", "models.mlp.dropout=0.2",
          "loss=nll", "shuffle=false"],
+        ["model=cnn", "models.cnn.pooling=average", "models.cnn.head=[32]",
+         "models.cnn.dropout=0.1"],
     ):  # fmt: skip
         overrides = [argument for setting in settings for argument in ("-S", setting)]
         project.run("git", "checkout", "--quiet", ".")
         assert ran(project.dvc("exp", "run", *overrides)) == ["train", "evaluate"]
         assert project.read("metrics/test.json")["accuracy"] > 0.6, settings
+
+
+def test_a_recipe_and_an_ensemble_of_it(project: Project) -> None:
+    recipe = shlex.split((project.folder / "recipes/quick").read_text())
+    steps = ["-S", "epochs=3", "-S", "augmentation=affine", "-S", "label_smoothing=0.1"]
+    output = project.dvc("exp", "run", *recipe, *steps, "-S", "ensemble=2")
+    assert ran(output) == ["train", "evaluate"]
+    assert "Network 2 of 2, seed 1" in output
+    assert project.read("metrics/test.json")["accuracy"] > 0.9
+    assert len((project.folder / "metrics/history.csv").read_text().splitlines()) == 4
+    model = project.folder / "models/model.safetensors"
+    ensemble, _ = load_tensors(model, "train")
+    assert not list(model.parent.glob("checkpoint*"))
+
+    project.dvc("exp", "run", *recipe, *steps, "-S", "seed=1", "-S", "ensemble=1")
+    alone, _ = load_tensors(model, "train")
+    assert all(tensor.equal(ensemble[f"1.{name}"]) for name, tensor in alone.items())
+    assert not all(tensor.equal(ensemble[f"0.{name}"]) for name, tensor in alone.items())
 
 
 def test_plots_draw_without_options(project: Project) -> None:

@@ -71,7 +71,7 @@ def test_a_dozen_kills(project: Project, tmp_path: Path) -> None:
         for name, content in project.outs().items():
             if Path(name).name.startswith("."):
                 continue  # a temporary name
-            if name == "models/checkpoint.safetensors":
+            if name == "models/checkpoint-1.safetensors":
                 load_tensors(project.folder / name, "train")
             elif name == "metrics/history.csv":
                 assert history.startswith(content), "a row an epoch, whole rows"
@@ -80,7 +80,7 @@ def test_a_dozen_kills(project: Project, tmp_path: Path) -> None:
         if process.returncode == 0:
             assert project.outs() == expected
             assert (project.folder / "dvc.lock").read_bytes() == lock
-            assert not (project.folder / "models/checkpoint.safetensors").exists()
+            assert not (project.folder / "models/checkpoint-1.safetensors").exists()
             if kills == KILLS:
                 break
             start_over()
@@ -135,11 +135,11 @@ def test_another_setting_after_a_kill_starts_afresh_and_says_so(
 ) -> None:
     project.set_params(epochs=100000)
     process = start(project, tmp_path / "log", "dvc", "repro")
-    checkpoint = project.folder / "models/checkpoint.safetensors"
+    checkpoint = project.folder / "models/checkpoint-1.safetensors"
     wait_until(checkpoint.exists, process)
     kill(process, signal.SIGKILL)
     project.set_params(epochs=3, seed=5)
     output = project.dvc("repro")
-    assert "checkpoint.safetensors: of other params; training starts afresh" in output
+    assert "checkpoint-1.safetensors: of other params; training starts afresh" in output
     assert not checkpoint.exists()
     assert project.read("metrics/train.json")["epoch"] == 3

@@ -64,7 +64,7 @@ def changed(value: Any) -> Any:
 
 def test_settings_make_stale_exactly_the_stages_that_read_them(project: Project) -> None:
     content = project.read("params.yaml")
-    chosen = {"models": "model", "optimizers": "optimizer", "schedules": "schedule"}
+    chosen = {block: choice for choice, block in params.BLOCKS.items()}
 
     def stale_with(name: str, value: Any) -> set[str]:
         text = yaml.safe_dump(content | {name: value})
@@ -86,8 +86,8 @@ def test_settings_make_stale_exactly_the_stages_that_read_them(project: Project)
             value = value | {key: changed(value[key]) or {"new": 1}}
             assert stale_with(name, value) == expected == {"train"}, name
         elif name in chosen.values():
-            other = [key for key in content[f"{name}s"] if key != value]
-            assert not other or stale_with(name, other[0]) == expected == {"train"}, name
+            other = [key for key in content[params.BLOCKS[name]] if key != value]
+            assert stale_with(name, other[0]) == expected == {"train"}, name
         else:
             assert stale_with(name, changed(value)) == expected, name
 
@@ -96,8 +96,8 @@ def test_what_shapes_a_training_is_what_dvc_is_told(project: Project) -> None:
     """A checkpoint is bound to the same settings as dvc.lock."""
     inputs = read_params(project.folder / "params.yaml", TrainParams).inputs()
     lock = project.read("dvc.lock")["stages"]["train"]["params"]["params.yaml"]
-    for block in ("model", "optimizer", "schedule"):
-        assert inputs.pop(f"{block}_settings") == lock.pop(f"{block}s.{inputs[block]}")
+    for choice, block in params.BLOCKS.items():
+        assert inputs.pop(block) == lock.pop(f"{block}.{inputs[choice]}")
     assert inputs == lock
 
 
