@@ -16,7 +16,7 @@ UNREACHABLE := .dvc/tmp/sources-unreachable
 RWLOCK := .dvc/tmp/rwlock
 HEAL := test ! -e $(RWLOCK) || $(BIN)/python -m json.tool $(RWLOCK) >/dev/null 2>&1 || rm -f $(RWLOCK)
 
-.PHONY: help env repro digits push test lint lock deps
+.PHONY: help env repro digits push test lint bench lock deps
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -53,6 +53,9 @@ lint: env  ## ruff (lint and format) and mypy
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
+
+bench: env  ## measure speed and accuracy into benchmarks/results.json (an hour; QUICK=1: 2 minutes)
+	@$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick)
 
 lock: env  ## renew requirements.lock from pyproject.toml
 	$(BIN)/python -m uv pip compile pyproject.toml --extra s3 --group dev --universal --python-version 3.10 \
