@@ -18,7 +18,7 @@ from mnist_pipeline.errors import run_stage
 from mnist_pipeline.files import six_digits, write_csv, write_json
 from mnist_pipeline.inference import inference_loader
 from mnist_pipeline.losses import LOSSES
-from mnist_pipeline.models import Classifier, ModelSpec, build_model, save_model, together
+from mnist_pipeline.models import ModelSpec, Network, build_model, save_model, together
 from mnist_pipeline.optimizers import build_optimizer, build_schedule
 from mnist_pipeline.params import TrainParams, read_params
 from mnist_pipeline.runtime import choose_device, deterministic, engine, parallel
@@ -54,7 +54,7 @@ def main() -> None:
     origin = origin_of(params.inputs(), data, engine(device))
     print(f"Training on {len(train_set)} images of {spec.dataset}, on {device}")
 
-    members: list[Classifier] = []
+    members: list[Network] = []
     histories: list[list[Epoch]] = []
     kept: list[Epoch] = []
     for number in range(1, params.ensemble + 1):

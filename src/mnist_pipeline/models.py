@@ -117,11 +117,11 @@ class ModelSpec:
     members: int = 1  # how many such networks answer together
 
 
-class Classifier(nn.Sequential):
-    """Normalize, then the network; the precision is part of it, wherever it runs."""
+class Network(nn.Sequential):
+    """Normalize, then the layers; the precision is part of it, wherever it runs."""
 
-    def __init__(self, normalize: Normalize, network: nn.Module, precision: str) -> None:
-        super().__init__(normalize, network)
+    def __init__(self, normalize: Normalize, layers: nn.Module, precision: str) -> None:
+        super().__init__(normalize, layers)
         self.precision = precision
 
     def forward(self, images: Tensor) -> Tensor:
@@ -132,20 +132,20 @@ class Classifier(nn.Sequential):
 
 
 class Ensemble(nn.ModuleList):
-    """Classifiers that answer together: the mean of their logits."""
+    """Networks that answer together: the mean of their logits."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [B, 1, 28, 28] → logits float32 [B, C]."""
         return torch.stack([member(images) for member in self]).mean(0)
 
 
-def build_model(spec: ModelSpec, seed: int = 0) -> Classifier:
-    """One classifier with fresh weights, drawn from torch's global generator, seeded by `seed`."""
+def build_model(spec: ModelSpec, seed: int = 0) -> Network:
+    """One network with fresh weights, drawn from torch's global generator, seeded by `seed`."""
     torch.manual_seed(seed)
-    network = MODELS[spec.model](num_classes=len(spec.classes), **spec.settings)
-    model = Classifier(Normalize(spec.mean, spec.std), network, spec.precision)
+    layers = MODELS[spec.model](num_classes=len(spec.classes), **spec.settings)
+    network = Network(Normalize(spec.mean, spec.std), layers, spec.precision)
     # The order of a convolution's weights in memory for which the CPU and tensor cores are fastest.
-    return model.to(memory_format=torch.channels_last)
+    return network.to(memory_format=torch.channels_last)
 
 
 def together(members: Sequence[nn.Module]) -> nn.Module:
