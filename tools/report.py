@@ -113,19 +113,22 @@ def changes(diff: Mapping[str, Mapping[str, Any]] | None) -> list[dict[str, Any]
 def draw(plots: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A figure for each of DVC's plots and pictures, in its order, and for what it couldn't read.
 
-    A plot has `svg`, a picture `pictures` as (revision, data URL), what is missing neither.
+    A plot has `svg`, a picture `pictures`, from data URL to revisions; what is missing has neither.
     """
     figures: list[dict[str, Any]] = []
     for name, renderings in plots.get("data", {}).items():
-        pictures = []
+        pictures: dict[str, str] = {}
         for rendering in renderings:
             if rendering["type"] == "vega":
-                figures.append({"name": name, "svg": svg(rendering["content"], len(figures))})
+                drawn = svg(rendering["content"], len(figures))
+                broad = "facet" in rendering["content"] and len(rendering["revisions"]) > 1
+                figures.append({"name": name, "svg": drawn, "broad": broad})
             else:
                 content = base64.b64encode(Path(rendering["url"]).read_bytes()).decode()
                 kind = Path(name).suffix.lstrip(".").lower().replace("jpg", "jpeg")
                 url = f"data:image/{kind};base64,{content}"
-                pictures.append((", ".join(rendering["revisions"]), url))
+                of = ", ".join(rendering["revisions"])
+                pictures[url] = f"{pictures[url]}, {of}" if url in pictures else of
         if pictures:
             figures.append({"name": name, "pictures": pictures})
     missing = {
@@ -170,7 +173,7 @@ def settings(data: Mapping[str, Any] | None) -> dict[str, Any]:
     """The params of a commit or experiment by their dotted names."""
 
     def flat(block: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-        found = {}
+        found: dict[str, Any] = {}
         for name, value in block.items():
             if isinstance(value, dict):
                 found |= flat(value, f"{prefix}{name}.")
@@ -190,7 +193,8 @@ def graph(dot: str, stale: set[str]) -> dict[str, Any]:
     for _ in names:
         for above, below in edges:
             depth[below] = max(depth[below], depth[above] + 1)
-    stages, width, height, step = {}, 150, 44, 80
+    stages: dict[str, dict[str, Any]] = {}
+    width, height, step = 150, 44, 80
     for name in names:
         column = sum(other["depth"] == depth[name] for other in stages.values())
         stages[name] = {
@@ -204,10 +208,10 @@ def graph(dot: str, stale: set[str]) -> dict[str, Any]:
         start, end = stages[above], stages[below]
         bow = 60 * (end["depth"] - start["depth"] - 1)  # around the stages between
         if bow:
-            x1, y1, x2, y2 = start["x"], start["y"] + height / 2, end["x"], end["y"] + height / 2
+            x1, y1, x2, y2 = start["x"], start["y"] + height // 2, end["x"], end["y"] + height // 2
             arrows.append(f"M{x1} {y1} C{x1 - bow} {y1} {x2 - bow} {y2} {x2} {y2}")
         else:
-            x1, x2 = start["x"] + width / 2, end["x"] + width / 2
+            x1, x2 = start["x"] + width // 2, end["x"] + width // 2
             y1, y2 = start["y"] + height, end["y"]
             arrows.append(f"M{x1} {y1} L{x2} {y2}")
     return {

@@ -26,9 +26,7 @@ def summary(probabilities: np.ndarray, labels: np.ndarray, loss: float) -> dict[
     }
 
 
-def reliability_table(
-    confidence: np.ndarray, correct: np.ndarray, bins: int = 15
-) -> pd.DataFrame:
+def reliability_table(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> pd.DataFrame:
     """A row a bin of confidence that has images: mean confidence, accuracy, number of images.
 
     `confidence` float [N] in [0, 1], `correct` bool [N]. The column perfect is the accuracy of a

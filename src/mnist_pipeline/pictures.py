@@ -34,8 +34,10 @@ def mistakes(
         return _grid(images[:0, 0], [], 5, f"No mistakes among {len(images)} images")
     shown = dict(zip(classes, _drawable(classes), strict=True))
     captions = [
-        f"actual {shown[row.actual]}\npredicted {shown[row.predicted]}\n{row.confidence:.1%}"
-        for row in worst.itertuples()
+        f"actual {shown[actual]}\npredicted {shown[predicted]}\n{confidence:.1%}"
+        for actual, predicted, confidence in zip(
+            worst["actual"], worst["predicted"], worst["confidence"], strict=True
+        )
     ]
     title = f"The most confident of {len(wrong)} mistakes among {len(images)} images"
     return _grid(images[worst["index"], 0], captions, 5, title)
@@ -48,7 +50,8 @@ def samples(images: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> I
     """
     height, width = images.shape[2:]
     names = _drawable(classes)[:MOST_CLASSES]
-    margin, cell = 160, (WIDTH - 160) // 10
+    margin = min(160, round(max(map(FONT.getlength, names))) + 2 * GAP)
+    cell = (WIDTH - margin) // 10
     scale = (cell - GAP) // width or 1
     row = max(height * scale, LINE) + GAP
     picture = Image.new("RGB", (WIDTH, row * len(names) + GAP), "white")
