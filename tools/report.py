@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,6 +41,17 @@ VEGA_CONFIG = {
 }  # fmt: skip
 
 
+# One process for all questions, because starting DVC takes longer than most of its answers.
+ASK = """
+import sys
+from dvc.cli import main
+for command in sys.argv[1:]:
+    status = main(command.split())
+    print(end=f"\\0{status}\\0", flush=True)
+    print(end="\\0", file=sys.stderr, flush=True)
+"""
+
+
 class Answer(NamedTuple):
     """What a command of DVC printed; its last words instead, where it failed."""
 
@@ -53,42 +63,45 @@ class Answer(NamedTuple):
         return json.loads(self.text) if self.text.strip() and not self.problem else None
 
 
-def dvc(*arguments: str) -> Answer:
-    """Run a command of DVC in the project."""
+def ask_dvc(*commands: str) -> list[Answer]:
+    """Run commands of DVC in the project."""
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-c", ASK, *commands], cwd=ROOT, capture_output=True, text=True
     )
-    lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-    problem = f"dvc {' '.join(arguments[:2])}: {lines[-1]}" if done.returncode else ""
-    return Answer(done.stdout, problem)
+    if done.returncode:
+        sys.exit(done.stderr)
+    parts = done.stdout.split("\0")
+    answers = []
+    for command, text, status, words in zip(
+        commands, parts[0:-1:2], parts[1::2], done.stderr.split("\0"), strict=False
+    ):
+        last = (words.strip().splitlines() or [f"exit code {status}"])[-1]
+        problem = f"dvc {command.split(' --')[0]}: {last}" if status != "0" else ""
+        answers.append(Answer(text, problem))
+    return answers
 
 
 def main() -> None:
     """Ask DVC, fill the template, write the page."""
-    with ThreadPoolExecutor() as threads:
-        metrics, params, experiments, dag, status = threads.map(
-            lambda command: dvc(*command.split()),
-            [
-                "metrics diff --all --json",
-                "params diff --all --deps --json",
-                "exp show --json --num 3",
-                "dag --dot",
-                "status --json",
-            ],
-        )
-    metric_rows, param_rows = changes(metrics.json()), changes(params.json())
-    changed = any(row["old"] != row["new"] for row in metric_rows)
     with tempfile.TemporaryDirectory() as folder:
-        plots = dvc("plots", "diff" if changed else "show", "--json", "--out", folder)
+        answers = ask_dvc(
+            "metrics diff --all --json",
+            "params diff --all --deps --json",
+            "exp show --json --num 3",
+            "dag --dot",
+            "status --json",
+            f"plots diff --json --out {folder}",
+        )
+        metrics, params, experiments, dag, status, plots = answers
         figures = draw(plots.json() or {})
+    metric_rows, param_rows = changes(metrics.json()), changes(params.json())
     commits = experiments.json() or []
     template = Path(__file__).with_name("report.html.jinja").read_text("utf-8")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    answers = (metrics, params, plots, experiments, dag, status)
     page = environment.from_string(template).render(
         now=datetime.now().astimezone().strftime("%-d %B %Y, %H:%M %Z"),
         commit=next((commit["rev"][:7] for commit in commits[1:]), None),
-        changed=changed,
+        changed=any(row["old"] != row["new"] for row in metric_rows),
         metrics=metric_rows,
         params=param_rows,
         figures=figures,
