@@ -16,7 +16,7 @@ UNREACHABLE := .dvc/tmp/sources-unreachable
 RWLOCK := .dvc/tmp/rwlock
 HEAL := test ! -e $(RWLOCK) || $(BIN)/python -m json.tool $(RWLOCK) >/dev/null 2>&1 || rm -f $(RWLOCK)
 
-.PHONY: help env repro digits push test lint bench lock deps
+.PHONY: help env repro digits report push test lint bench lock deps
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -42,6 +42,9 @@ repro: env  ## run the pipeline: dvc repro (on the embedded digits if no source 
 digits: env  ## run the pipeline on the embedded digits, as an experiment; needs no network
 	@$(DVC) exp run -S dataset=digits -S optimizer=adam -S optimizers.adam.lr=0.0003 \
 	  -S epochs=40 -S batch_size=32 -S log_every=20
+
+report: env  ## write reports/index.html: metrics, plots, pictures, experiments on one page
+	@$(BIN)/python tools/report.py
 
 push: env  ## push the cache and all its runs to DVC's default remote
 	@$(BIN)/python tools/push.py

@@ -7,6 +7,7 @@ from mnist_pipeline.evaluation import (
     class_table,
     expected_calibration_error,
     prediction_table,
+    reliability_table,
     summary,
 )
 
@@ -27,6 +28,17 @@ def test_calibration_is_perfect_where_confidence_is_accuracy() -> None:
     assert expected_calibration_error(confidence, correct) == pytest.approx(0)
     assert expected_calibration_error(np.ones(3), np.zeros(3, bool)) == 1
     assert expected_calibration_error(np.zeros(3), np.zeros(3, bool)) == 0
+
+
+def test_reliability() -> None:
+    confidence = np.array([0.0, 0.55, 0.65, 1.0])
+    correct = np.array([False, True, False, True])
+    table = reliability_table(confidence, correct, bins=2)
+    assert table["bin"].tolist() == ["0.00–0.50", "0.50–1.00"]
+    assert table["images"].tolist() == [1, 3]
+    assert table["accuracy"].tolist() == pytest.approx([0, 2 / 3])
+    assert table["confidence"].tolist() == pytest.approx([0, 2.2 / 3])
+    assert table["perfect"].equals(table["confidence"])
 
 
 def test_tables() -> None:

@@ -26,17 +26,28 @@ def summary(probabilities: np.ndarray, labels: np.ndarray, loss: float) -> dict[
     }
 
 
-def expected_calibration_error(
-    confidence: np.ndarray, correct: np.ndarray, bins: int = 15
-) -> float:
-    """Expected calibration error: how far confidence is from accuracy, over bins of confidence.
+def reliability_table(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> pd.DataFrame:
+    """A row a bin of confidence that has images: mean confidence, accuracy, number of images.
 
-    `confidence` float [N] in [0, 1], `correct` bool [N]; 0 is perfect, 1 the worst.
-    Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3.
+    `confidence` float [N] in [0, 1], `correct` bool [N]. The column perfect is the accuracy of a
+    model whose confidence is right: the diagonal of the reliability diagram.
+    Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equations 1 and 2.
     """
     bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = np.bincount(bin_of, weights=correct - confidence.astype(np.float64), minlength=bins)
-    return float(np.abs(gaps).sum() / len(confidence))
+    rows = pd.DataFrame({"confidence": confidence.astype(np.float64), "accuracy": correct})
+    table = rows.groupby(bin_of).mean()
+    table.insert(0, "bin", [f"{b / bins:.2f}–{(b + 1) / bins:.2f}" for b in table.index])
+    return table.assign(perfect=table["confidence"], images=rows.groupby(bin_of).size())
+
+
+def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
+    """Expected calibration error: how far confidence is from accuracy, over bins of confidence.
+
+    Arguments as of `reliability_table`; 0 is perfect, 1 the worst. Source: the same, equation 3.
+    """
+    table = reliability_table(confidence, correct)
+    gaps = (table["accuracy"] - table["confidence"]).abs() * table["images"]
+    return float(gaps.sum() / len(confidence))
 
 
 def class_table(predicted: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:

@@ -96,7 +96,7 @@ class Project:
 
     def outs(self) -> dict[str, bytes]:
         """Every file that the stages wrote, by its name."""
-        folders = ("data/raw", "data/processed", "models", "metrics")
+        folders = ("data/raw", "data/processed", "models", "metrics", "pictures")
         return {
             path.relative_to(self.folder).as_posix(): path.read_bytes()
             for folder in folders

@@ -44,7 +44,7 @@ def test_a_dozen_kills(project: Project, tmp_path: Path) -> None:
     history = expected["metrics/history.csv"]
 
     def start_over() -> None:
-        for out in ("data/raw", "data/processed", "metrics", ".dvc/cache", ".dvc/tmp"):
+        for out in ("data/raw", "data/processed", "metrics", "pictures", ".dvc/cache", ".dvc/tmp"):
             shutil.rmtree(project.folder / out)
         (project.folder / "models/model.safetensors").unlink()
         (project.folder / "dvc.lock").unlink()
