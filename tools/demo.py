@@ -59,7 +59,7 @@ class Handler(BaseHTTPRequestHandler):
     server: Demo
     timeout = 10  # seconds that a connection may say nothing
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         """Send the page."""
         if not self._is_ours():
             self._send(HTTPStatus.FORBIDDEN, {"error": "this page is for this machine alone"})
@@ -68,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._send(HTTPStatus.OK, PAGE.read_bytes())
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         """Answer a drawing."""
         length = self.headers.get("Content-Length", "")
         if not self._is_ours():
@@ -113,8 +113,10 @@ def main() -> None:
     """Serve until Ctrl-C."""
     parser = argparse.ArgumentParser(description="Draw a digit and see what the model makes of it.")
     parser.add_argument("--port", type=int, default=8028, help="0 takes a free one; default: 8028")
-    port = parser.parse_args().port
-    model, spec = load_model(ROOT / "models/model.safetensors")
+    parser.add_argument("--model", type=Path, default=ROOT / "models/model.safetensors")
+    arguments = parser.parse_args()
+    port = arguments.port
+    model, spec = load_model(arguments.model)
     try:
         server = Demo(port, Classifier(model, LOSSES[spec.loss]).eval(), spec.classes)
     except (OSError, OverflowError) as error:

@@ -40,10 +40,10 @@ def prepare(file: Path | BinaryIO, name: str | None = None) -> np.ndarray:
     `name`: missing, empty, no picture, too large, or of one colour.
     """
     name = str(file) if name is None else name
-    ink = find_ink(read_picture(file, name))
-    if ink is None:
+    image = fit(find_ink(read_picture(file, name)))
+    if image is None:
         raise PictureError(f"{name}: found one even colour, expected a drawing or a photograph")
-    return fit(ink)
+    return image
 
 
 def read_picture(file: Path | BinaryIO, name: str) -> np.ndarray:
@@ -59,6 +59,8 @@ def read_picture(file: Path | BinaryIO, name: str) -> np.ndarray:
     except UnidentifiedImageError:
         known = ", ".join(FORMATS)
         raise PictureError(f"{name}: not a picture of a known format ({known})") from None
+    except Image.DecompressionBombError as error:
+        raise PictureError(f"{name}: too large ({error})") from None
     except MemoryError:
         raise PictureError(f"{name}: too large for this machine's memory") from None
     except Exception as error:  # Pillow's decoders raise many kinds
@@ -94,8 +96,8 @@ def _pixels(image: Image.Image) -> np.ndarray:
     return colours * alpha + (1 - alpha) * (255 if dark else 0)
 
 
-def find_ink(pixels: np.ndarray) -> np.ndarray | None:
-    """How much of each pixel is ink, uint8 [H, W]; None if the picture is even.
+def find_ink(pixels: np.ndarray) -> np.ndarray:
+    """How much of each pixel is ink, uint8 [H, W]; none at all if the picture is even.
 
     The background is a plane of colour through the picture's border, so that light may fall from
     one side. Ink is what differs from it, in whichever direction of colour it differs most.
@@ -109,11 +111,12 @@ def find_ink(pixels: np.ndarray) -> np.ndarray | None:
     difference = pixels - places @ _plane(places[ring], pixels[ring])
     distance = np.linalg.norm(difference, axis=2)
     if distance.max() < MIN_CONTRAST:
-        return None
-    strong = distance > distance.max() / 2
+        return np.zeros((height, width), np.uint8)
+    strongest = difference.reshape(-1, 3)[distance.argmax()]
+    strong = (distance > distance.max() / 2) & (difference @ strongest > 0)
     direction = difference[strong].mean(0)
     ink = difference @ (direction / np.linalg.norm(direction))
-    full = np.median(ink[strong])
+    full = max(np.median(ink[strong]), 1)
     noise = min(np.quantile(np.abs(ink[ring]), 0.9), full / 2)
     return np.clip((ink - noise) * (255 / (full - noise)), 0, 255).round().astype(np.uint8)
 
@@ -133,11 +136,13 @@ def _plane(places: np.ndarray, colours: np.ndarray) -> np.ndarray:
     return plane
 
 
-def fit(ink: np.ndarray) -> np.ndarray:
-    """The ink, uint8 [H, W], in MNIST's box and centre: uint8 [28, 28]."""
+def fit(ink: np.ndarray) -> np.ndarray | None:
+    """The ink, uint8 [H, W], in MNIST's box and centre: uint8 [28, 28]; None if there is none."""
     # Found on a blurred copy, because one speck of noise would stretch the box.
     blurred = Image.fromarray(ink).filter(ImageFilter.BoxBlur(max(ink.shape) // 150))
     found = np.asarray(blurred) > 255 * FAINT
+    if not found.any():
+        return None
     rows, columns = (np.flatnonzero(found.any(axis)) for axis in (1, 0))
     ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     scale = BOX / max(ink.shape)
