@@ -14,27 +14,27 @@ from .project import Project
 
 
 def test_every_picture_is_answered_and_the_others_named(project: Project, tmp_path: Path) -> None:
-    image = load_split(project.folder / "data/processed", "test")[0][0][0][0].numpy()
-    good = tmp_path / "a zero.png"
-    Image.fromarray(255 - image).resize((90, 90)).save(good)
-    (tmp_path / "text.png").write_text("zero")
+    image, label = load_split(project.folder / "data/processed", "test")[0][0]
+    digit, good = str(label.item()), tmp_path / "a digit.png"
+    Image.fromarray(255 - image[0].numpy()).resize((90, 90)).save(good)
+    (tmp_path / "text.png").write_text("a digit")
     command = ["python", "tools/predict.py", str(good), str(tmp_path / "text.png"), "nowhere.png"]
 
     lines = project.run(*command, str(good), status=1).splitlines()
     answers = [line for line in lines if not line.startswith("error: ")]
     assert len(lines) == 4
     assert answers[0] == answers[1]
-    assert answers[0].startswith(f"{good}: 0 (")
+    assert answers[0].startswith(f"{good}: {digit} (")
     assert "error: nowhere.png: No such file or directory; expected a picture" in lines
 
     first, *broken = map(json.loads, project.run(*command, "--json", status=1).splitlines())
-    assert (first["class"], list(first["probabilities"])) == ("0", list("0123456789"))
-    assert first["confidence"] == first["probabilities"]["0"] > 0.5
+    assert (first["class"], list(first["probabilities"])) == (digit, list("0123456789"))
+    assert first["confidence"] == first["probabilities"][digit] > 0.5
     assert [list(answer) for answer in broken] == [["file", "error"]] * 2
 
     shell = f"python tools/predict.py --show - < '{good}'"
     answer, *drawing = project.run("sh", "-c", shell).splitlines()
-    assert answer.startswith("-: 0 (")
+    assert answer.startswith(f"-: {digit} (")
     assert len(drawing) == 28
     assert [bool(line) for line in drawing] == (prepare(good).max(1) > 51).tolist()
 
