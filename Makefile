@@ -16,7 +16,7 @@ UNREACHABLE := .dvc/tmp/sources-unreachable
 RWLOCK := .dvc/tmp/rwlock
 HEAL := test ! -e $(RWLOCK) || $(BIN)/python -m json.tool $(RWLOCK) >/dev/null 2>&1 || rm -f $(RWLOCK)
 
-.PHONY: help env repro digits report push test lint bench lock deps
+.PHONY: help env repro digits report push export demo test lint bench lock deps
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,12 @@ report: env  ## write reports/index.html: metrics, plots, pictures, experiments 
 
 push: env  ## push the cache and all its runs to DVC's default remote
 	@$(BIN)/python tools/push.py
+
+export: env  ## write the model as models/model.onnx, checked against PyTorch on the test split
+	@$(BIN)/python tools/export.py
+
+demo: env  ## draw a digit on a page of this machine, and see the probabilities
+	@$(BIN)/python tools/demo.py
 
 test: lint  ## lint, types and the whole test suite
 	$(BIN)/python -m pytest

@@ -23,7 +23,7 @@ def main() -> None:
     mirror = os.environ.get("MNIST_MIRROR")
     mirrors = [*([mirror] if mirror else []), *params.mirrors]
     try:
-        download(params.dataset, mirrors, ROOT / "data/raw")
+        download(params.dataset, mirrors, ROOT / "data/raw", ROOT / params.folder)
     except UnreachableError:
         if UNREACHABLE.parent.is_dir():
             UNREACHABLE.touch()

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mnist_pipeline.data import ImageDataset, load_split
+from mnist_pipeline.data import ImageDataset, load_split, make_loader
+from mnist_pipeline.losses import LOSSES
+from mnist_pipeline.models import ModelSpec, build_model, save_model
 from mnist_pipeline.sources import download
 from mnist_pipeline.splits import read_raw, write_splits
 
@@ -50,6 +52,38 @@ def mnist_folder(mnist_mirror: str, tmp_path_factory: pytest.TempPathFactory) ->
     download("mnist", [mnist_mirror], folder / "raw")
     write_splits(read_raw(folder / "raw"), 0.0, folder / "processed")
     return folder / "processed"
+
+
+@pytest.fixture(scope="session")
+def model_file(
+    digits_folder: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """An MLP trained for moments, on MNIST where there is a mirror, else on the digits."""
+    folder = digits_folder
+    if os.environ.get("MNIST_MIRROR"):
+        folder = request.getfixturevalue("mnist_folder")
+    training, header = load_split(folder, "train")
+    spec = ModelSpec(
+        model="mlp",
+        settings={"hidden_sizes": [256], "activation": "relu", "dropout": 0.0},
+        classes=header["classes"],
+        mean=0.5,
+        std=0.5,
+        precision="float32",
+        loss="cross_entropy",
+        dataset=header["dataset"],
+    )
+    model = build_model(spec)
+    optimizer = torch.optim.Adam(model.parameters())
+    loader = make_loader(training, 64, shuffle=True)
+    for _ in range(max(1, 60_000 // len(training) // 4)):
+        for images, labels in loader:
+            optimizer.zero_grad()
+            LOSSES[spec.loss].mean(model(images), labels).backward()
+            optimizer.step()
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    save_model(path, model, spec, {})
+    return path
 
 
 @pytest.fixture(autouse=True)

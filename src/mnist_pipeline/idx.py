@@ -65,8 +65,8 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:
-    """Write a uint8 array of one to three dimensions."""
-    magic = bytes([0, 0, 0x08, array.ndim])
+    """Write an array of one to three dimensions: uint8, or integers of four bytes."""
+    code = 0x08 if array.dtype == np.uint8 else 0x0C
+    header = bytes([0, 0, code, array.ndim]) + np.array(array.shape, ">u4").tobytes()
     with atomic(path) as temporary, temporary.open("wb") as file:
-        file.write(magic + np.array(array.shape, ">u4").tobytes())
-        file.write(np.ascontiguousarray(array, np.uint8).data)
+        file.write(header + np.ascontiguousarray(array, DTYPES[code]).tobytes())

@@ -1,10 +1,11 @@
-"""A model's answers to a whole split."""
+"""A model's answers: to a whole split, and as probabilities for whoever uses it."""
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from .data import Batch, ImageDataset, make_loader
+from .losses import Loss
 
 BATCH_SIZE = 500
 """Large enough to be fast, small enough to need little memory; the results hardly depend on it."""
@@ -24,3 +25,16 @@ def predict(
     pairs = [(model(images.to(device)).cpu(), labels.cpu()) for images, labels in loader]
     logits, labels = zip(*pairs, strict=True)
     return torch.cat(logits), torch.cat(labels)
+
+
+class Classifier(nn.Module):
+    """A model that says how sure it is: images uint8 [B, 1, 28, 28] → probabilities [B, C]."""
+
+    def __init__(self, model: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The probabilities, float32; each row sums to 1."""
+        return self.loss.probabilities(self.model(images))

@@ -24,6 +24,9 @@ BLOCKS = {
 }
 """A choice, and the block that holds the settings of each of its kind."""
 
+NO_FOLDER = "data/none"
+"""The setting `folder` of the datasets that have none: a file that never changes."""
+
 
 class Settings(BaseModel):
     """Settings that take no unknown keys, no NaN or infinity, and no text in place of a number."""
@@ -182,7 +185,8 @@ class Schedules(Settings):
 class DownloadParams(Settings):
     """What the download stage reads."""
 
-    dataset: Literal["mnist", "fashion_mnist", "kmnist", "qmnist", "digits"]
+    dataset: Literal["mnist", "fashion_mnist", "kmnist", "qmnist", "digits", "folder"]
+    folder: Annotated[str, Field(min_length=1)]
     mirrors: list[str]
 
 
@@ -235,6 +239,17 @@ class TrainParams(Settings):
 
 class Params(DownloadParams, PreprocessParams, TrainParams, EvaluateParams):
     """The whole of params.yaml."""
+
+    @model_validator(mode="after")
+    def _folder_is_of_one_dataset(self) -> "Params":
+        if (self.dataset == "folder") == (self.folder == NO_FOLDER):
+            raise PydanticCustomError(
+                "conflict",
+                "dataset: folder needs a folder of pictures, and any other dataset folder:"
+                " {none}; found dataset: {dataset}, folder: {folder}",
+                {"none": NO_FOLDER, "dataset": self.dataset, "folder": self.folder},
+            )
+        return self
 
     @model_validator(mode="after")
     def _best_needs_validation(self) -> "Params":

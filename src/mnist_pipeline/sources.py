@@ -11,24 +11,32 @@ from PIL import Image
 from .catalogue import TORCHVISION, class_names, remote_files
 from .fetching import RemoteFile, fetch
 from .files import sha256, write_json
+from .folders import Arrays, read_folder
 from .idx import write_idx
 
 PARTS = ("train images", "train labels", "test images", "test labels")
 
 
-def download(dataset: str, mirrors: Sequence[str], root: Path) -> None:
+def download(dataset: str, mirrors: Sequence[str], root: Path, folder: Path | None = None) -> None:
     """Make `root` hold a dataset: a root for torchvision's class, and dataset.json to describe it.
 
-    `root` appears when all of it is there and verified. Raises UnavailableError.
+    `folder` is where the pictures of the dataset "folder" are. `root` appears when all of it is
+    there and verified. Raises UnavailableError; UserError of a folder, see `read_folder`.
     """
     partial = root.with_name(f".{root.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        if dataset == "digits":
-            names = _write_digits(partial / "Digits/raw")
+        if dataset == "folder":
+            if folder is None:
+                raise ValueError("the dataset 'folder' needs a folder")
+            classes, arrays = read_folder(folder)
+            paths = _write_arrays(partial / "Folder/raw", arrays)
+        elif dataset == "digits":
+            classes, paths = list("0123456789"), _write_arrays(partial / "Digits/raw", _digits())
         else:
-            names = _fetch_all(remote_files(dataset), mirrors, partial / _raw_folder(dataset))
-        write_json(partial / "dataset.json", _description(dataset, partial, names))
+            classes = class_names(dataset)
+            paths = _fetch_all(remote_files(dataset), mirrors, partial / _raw_folder(dataset))
+        write_json(partial / "dataset.json", _description(dataset, classes, partial, paths))
         if root.exists():
             shutil.rmtree(root)
         partial.replace(root)
@@ -41,7 +49,9 @@ def _raw_folder(dataset: str) -> str:
     return f"{TORCHVISION[dataset]}/raw"
 
 
-def _description(dataset: str, root: Path, paths: Iterable[Path]) -> dict[str, Any]:
+def _description(
+    dataset: str, classes: Sequence[str], root: Path, paths: Iterable[Path]
+) -> dict[str, Any]:
     """What dataset.json says: enough for the later stages to read and to verify the files."""
     files = {
         part: {
@@ -50,12 +60,19 @@ def _description(dataset: str, root: Path, paths: Iterable[Path]) -> dict[str, A
         }
         for part, path in zip(PARTS, paths, strict=True)
     }
-    classes = list("0123456789") if dataset == "digits" else class_names(dataset)
     return {"dataset": dataset, "classes": classes, "files": files}
 
 
-def _write_digits(folder: Path) -> list[Path]:
-    """scikit-learn's digits (1797 of 8 × 8, values 0 to 16) as IDX files of 28 × 28 bytes.
+def _write_arrays(folder: Path, arrays: Sequence[np.ndarray]) -> list[Path]:
+    """IDX files, named as MNIST's, of arrays in the order of PARTS."""
+    paths = [folder / file.name.removesuffix(".gz") for file in remote_files("mnist")]
+    for path, array in zip(paths, arrays, strict=True):
+        write_idx(path, array)
+    return paths
+
+
+def _digits() -> Arrays:
+    """scikit-learn's digits (1797 of 8 × 8, values 0 to 16) as 28 × 28 bytes, in PARTS' order.
 
     Each is enlarged to MNIST's 20 × 20 box in the middle of the image. The last third is the test
     split, unshuffled: the writers come one after the other, and so hardly one is in both splits.
@@ -71,11 +88,7 @@ def _write_digits(folder: Path) -> list[Path]:
         image[4:24, 4:24] = np.asarray(enlarged)
     labels = digits.target.astype(np.uint8)
     test = len(images) - len(images) // 3
-    arrays = (images[:test], labels[:test], images[test:], labels[test:])
-    names = [file.name.removesuffix(".gz") for file in remote_files("mnist")]
-    for name, array in zip(names, arrays, strict=True):
-        write_idx(folder / name, array)
-    return [folder / name for name in names]
+    return images[:test], labels[:test], images[test:], labels[test:]
 
 
 def _fetch_all(files: Sequence[RemoteFile], mirrors: Sequence[str], folder: Path) -> list[Path]:

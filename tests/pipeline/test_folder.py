@@ -1,0 +1,119 @@
+"""One's own pictures: dataset: folder, from PNG files to tables, and never stale."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from mnist_pipeline.errors import UserError
+from mnist_pipeline.folders import read_folder
+from mnist_pipeline.idx import read_idx
+from mnist_pipeline.prepare import PictureError
+from mnist_pipeline.sources import download
+from mnist_pipeline.splits import read_raw
+
+from .project import Project, ran
+
+
+def write_pictures(folder: Path, names: list[str], count: int, first: int = 0) -> None:
+    """`count` rectangles a class, each class of another height, none like another."""
+    for number, name in enumerate(names):
+        (folder / name).mkdir(parents=True)
+        for index in range(first, first + count):
+            pixels = np.full((60, 60), 255, np.uint8)
+            pixels[5 : 10 + 10 * number, 10 : 30 + index] = 0
+            Image.fromarray(pixels).save(folder / name / f"{index}.png")
+
+
+NAMES = ["größe 1", "the second", "三"]
+
+
+def test_a_folder_goes_through_the_pipeline_and_is_never_stale(clone: Project) -> None:
+    pictures = clone.folder.parent / "my pictures"
+    write_pictures(pictures, NAMES, 20)
+    (pictures / "notes.txt").write_text("not a picture")
+    settings = ["-S", "dataset=folder", "-S", f'folder="{pictures}"', "-S", "epochs=1"]
+    output = clone.dvc("exp", "run", *settings)
+    assert ran(output) == ["download", "preprocess", "train", "evaluate"]
+    assert "folder: 43 train, 5 validation, 12 test images of 3 classes" in output
+    assert pd.read_csv(clone.folder / "metrics/classes.csv")["class"].tolist() == NAMES
+    actual = pd.read_csv(clone.folder / "metrics/predictions.csv")["actual"]
+    assert actual.value_counts().to_dict() == dict.fromkeys(NAMES, 4)
+
+    def stale() -> list[str]:
+        return list(json.loads(clone.dvc("status", "--json", "download")))
+
+    assert stale() == []
+    picture = pictures / "三/3.png"
+    before = picture.read_bytes()
+    picture.write_bytes((pictures / "三/4.png").read_bytes())
+    assert stale() == ["download"], "changed"
+    picture.unlink()
+    assert stale() == ["download"], "removed"
+    picture.write_bytes(before)
+    assert stale() == [], "as it was"
+    (pictures / "三/another.png").write_text("no picture")
+    assert stale() == ["download"], "added"
+    output = clone.dvc("repro", status=None)
+    assert "another.png: not a picture of a known format" in output
+    assert "Traceback" not in output
+
+
+def test_what_other_datasets_use_is_no_folder(project: Project) -> None:
+    lock = project.read("dvc.lock")["stages"]["download"]["deps"]
+    assert [dep["path"] for dep in lock if not dep["path"].endswith(".py")] == ["data/none"]
+    for settings in ({"folder": "pictures"}, {"dataset": "folder", "folder": "data/none"}):
+        project.set_params(**settings)
+        output = project.run("python", "stages/download.py", status=2)
+        assert "dataset: folder needs a folder of pictures" in output
+
+
+def test_train_and_test_folders_are_kept_apart(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "train", NAMES, 3)
+    write_pictures(tmp_path / "test", NAMES[:2], 2, first=5)
+    classes, (train, train_labels, test, test_labels) = read_folder(tmp_path)
+    assert classes == NAMES
+    assert train_labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3
+    assert test_labels.tolist() == [0, 0, 1, 1]
+    assert (len(train), len(test)) == (9, 4)
+    write_pictures(tmp_path / "test", ["unknown"], 1)
+    with pytest.raises(UserError, match="unknown: train has no such class"):
+        read_folder(tmp_path)
+
+
+def test_more_classes_than_a_byte_can_count(tmp_path: Path) -> None:
+    picture = tmp_path / "picture.png"
+    Image.fromarray(np.eye(30, dtype=np.uint8) * 255).save(picture)
+    names = [f"{number:03}" for number in range(300)]
+    for name in names:
+        (tmp_path / "all" / name).mkdir(parents=True)
+        for copy in ("a.png", "b.PNG"):
+            shutil.copy(picture, tmp_path / "all" / name / copy)
+    download("folder", [], tmp_path / "raw", tmp_path / "all")
+    raw = read_raw(tmp_path / "raw")
+    assert raw.classes == names
+    for split in (raw.train, raw.test):
+        assert split.labels.tolist() == list(range(300))
+    assert read_idx(tmp_path / "raw/Folder/raw/train-labels-idx1-ubyte").dtype == ">i4"
+
+
+def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    def problem(folder: Path) -> str:
+        with pytest.raises(UserError) as caught:
+            read_folder(folder)
+        return str(caught.value)
+
+    assert "nowhere: found nothing there, expected a folder" in problem(tmp_path / "nowhere")
+    assert "found the sub-folders none; expected two or more" in problem(tmp_path)
+    write_pictures(tmp_path, ["a", "b"], 2)
+    (tmp_path / "b/1.png").unlink()
+    assert "b: found 1 pictures, expected two or more" in problem(tmp_path)
+    (tmp_path / "b/1.png").touch()
+    with pytest.raises(PictureError, match=r"b/1\.png: found an empty file"):
+        read_folder(tmp_path)
+    write_pictures(tmp_path, ["train", "test"], 2)
+    assert "found a, b, test, train, expected train and test alone" in problem(tmp_path)
