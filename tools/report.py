@@ -7,6 +7,7 @@ script; it is drawn in the reader's colours, light or dark.
 import base64
 import json
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -40,13 +41,12 @@ VEGA_CONFIG = {
     "view": {"stroke": LINES},
 }  # fmt: skip
 
-
 # One process for all questions, because starting DVC takes longer than most of its answers.
 ASK = """
-import sys
+import shlex, sys
 from dvc.cli import main
 for command in sys.argv[1:]:
-    status = main(command.split())
+    status = main(shlex.split(command))
     print(end=f"\\0{status}\\0", flush=True)
     print(end="\\0", file=sys.stderr, flush=True)
 """
@@ -90,7 +90,7 @@ def main() -> None:
             "exp show --json --num 3",
             "dag --dot",
             "status --json",
-            f"plots diff --json --out {folder}",
+            f"plots diff --json --out {shlex.quote(folder)}",
         )
         metrics, params, experiments, dag, status, plots = answers
         figures = draw(plots.json() or {})

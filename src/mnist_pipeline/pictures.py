@@ -13,9 +13,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 
 from .files import atomic
-from .models import SIDE
 
 WIDTH, GAP, LINE = 800, 8, 20  # pixels
+SIDE = 28  # of the images that a model takes
 FONT = ImageFont.load_default(15)
 NO_GLYPH = bytes(FONT.getmask("\uffff"))
 MOST_CLASSES = 100
@@ -125,7 +125,7 @@ def _enlarged(tile: np.ndarray, scale: int) -> Image.Image:
 
 
 def _drawable(classes: Sequence[str]) -> list[str]:
-    """The names on a line each; one that the font can't write is given as the class's number."""
+    """The names on a line each; the font has ASCII alone, another is given by its number."""
     lines = [" ".join(name.split()) for name in classes]
     return [
         f"class {number}" if any(bytes(FONT.getmask(c)) == NO_GLYPH for c in line) else line
