@@ -126,16 +126,17 @@ class Trainer:
 
     def train_epoch(self, number: int) -> Epoch:
         """Train on each batch once, then measure on the validation split."""
-        assert isinstance(self.train_loader.sampler, BatchSampler)
-        self.train_loader.sampler.set_epoch(number)
+        sampler = self.train_loader.sampler
+        assert isinstance(sampler, BatchSampler)
+        sampler.set_epoch(number)
         torch.manual_seed(stream_seed(self.seed, "dropout", number))
         draws = torch.Generator(self.device).manual_seed(
             stream_seed(self.seed, "augmentation", number)
         )
         self.model.train()
         lr, steps, sums = 0.0, len(self.train_loader), Sums(number)
-        title = f"Epoch [{number}/{self.epochs}]"
-        with tqdm(total=steps, desc=title, unit="batch", leave=False, disable=None) as bar:
+        title, length = f"Epoch [{number}/{self.epochs}]", sampler.length
+        with tqdm(total=length, desc=title, unit=" images", leave=False, disable=None) as bar:
             for step, (images, labels) in enumerate(self.train_loader, start=1):
                 images, labels = images.to(self.device), labels.to(self.device)
                 logits = self.model(self.augmentation(images, draws))  # [B, C]
@@ -147,10 +148,11 @@ class Trainer:
                 self.schedule.step()
 
                 sums.add(loss.detach(), logits.detach(), labels)
-                bar.update()
+                bar.update(len(labels))
                 if step % self.log_every == 0 or step == steps:
                     sums.read(lr)
                 if step % self.log_every == 0:
+                    bar.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
                     bar.write(f"{title}, Step [{step}/{steps}], Loss: {loss.item():.4f}")
 
         train_loss, train_accuracy = sums.loss / sums.images, sums.hits / sums.images

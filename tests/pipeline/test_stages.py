@@ -1,6 +1,14 @@
 """The stage scripts by hand: what they write, and what they say of a wrong world."""
 
+import contextlib
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pandas as pd
@@ -55,6 +63,28 @@ def test_the_wrong_python_is_told_how_to_get_the_right_one(fresh_clone: Project)
         output = fresh_clone.run(bare, "-I", f"stages/{stage}.py", status=1)
         assert "'source .venv/bin/activate'" in output
         assert "Traceback" not in output
+
+
+def test_a_terminal_shows_a_bar_and_a_log_does_not(project: Project) -> None:
+    project.set_params(batch_size=2, log_every=20)
+    log = project.run("python", "stages/train.py")
+    assert "Step [" in log
+    assert "images/s" not in log
+    terminal, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("4H", 30, 120, 0, 0))  # rows and columns
+    process = subprocess.Popen(
+        ["python", "stages/train.py"], cwd=project.folder, env=project.env, stdout=end, stderr=end
+    )
+    os.close(end)
+    shown = b""
+    with contextlib.suppress(OSError):  # how Linux says that the other end is closed
+        while chunk := os.read(terminal, 65536):
+            shown += chunk
+    os.close(terminal)
+    assert process.wait(100) == 0
+    bar = re.compile(rb"Epoch \[3/3\]: +\d+%\|.*/1078 \[\d\d:\d\d<\d\d:\d\d, .* images/s, loss=\d")
+    assert bar.search(shown), shown
+    assert shown.count(b"Epoch [3/3]: train loss") == 1
 
 
 def test_training_without_a_validation_split(project: Project) -> None:
