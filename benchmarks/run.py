@@ -31,9 +31,9 @@ from mnist_pipeline.idx import read_idx, write_idx
 
 RESULTS = ROOT / "benchmarks/results.json"
 SEEDS = {"quick": 10, "good": 5}
-PEAK = (  # the peak of the resident memory, in MiB; file pages that are mapped count as well
-    "import resource, sys; unit = 2**20 if sys.platform == 'darwin' else 2**10;"
-    "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)"
+PEAK = (  # the peak of this program's resident memory, in MiB; file pages that are mapped count
+    "import re; status = open('/proc/self/status').read();"
+    "print('peak', int(re.search(r'VmHWM:\\s+(\\d+)', status)[1]) / 1024)"
 )
 
 
