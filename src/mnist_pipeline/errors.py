@@ -1,9 +1,11 @@
 """Errors for the person at the keyboard, and where a stage turns them into an exit code."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable
 from io import TextIOWrapper
+from types import FrameType
 
 
 class UserError(Exception):
@@ -19,7 +21,7 @@ def run_stage(main: Callable[[], None]) -> None:
     """Run a stage's `main`; a UserError, an OSError or Ctrl-C ends it with a line, no traceback."""
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log shows lines as they are printed
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # Ctrl-C raises KeyboardInterrupt
+    signal.signal(signal.SIGINT, _interrupted)
     try:
         main()
     except UserError as error:
@@ -28,6 +30,12 @@ def run_stage(main: Callable[[], None]) -> None:
     except OSError as error:  # full disk, read-only folder, ...
         print(f"error: {error.filename or 'writing'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+
+
+def _interrupted(signum: int, frame: FrameType | None) -> None:
+    """End at once, as a kill would: what is half-written has a temporary name.
+
+    No KeyboardInterrupt: raised within a library, it is at times printed with a traceback, or lost.
+    """
+    os.write(2, b"\ninterrupted\n" if os.isatty(2) else b"interrupted\n")
+    os._exit(130)

@@ -64,7 +64,7 @@ def prediction_table(
     probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str]
 ) -> pd.DataFrame:
     """A row an image: its index, actual and predicted class, and the prediction's probability."""
-    names = np.array(classes)
+    names = np.array(classes, dtype=object)  # of fixed width, numpy would drop a final NUL
     return pd.DataFrame(
         {
             "index": np.arange(len(labels)),

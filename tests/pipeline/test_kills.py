@@ -88,9 +88,14 @@ def test_a_dozen_kills(project: Project, tmp_path: Path) -> None:
 
 
 def kill(process: subprocess.Popen[bytes], sent: signal.Signals) -> None:
-    """Send a signal to a whole process group, and wait for the last of it."""
-    os.killpg(process.pid, sent)
-    process.wait(30)
+    """Send a signal to a whole process group, and wait for the last of it.
+
+    Python can lose a Ctrl-C that comes in the middle of an import: then it is pressed once more.
+    """
+    while process.poll() is None:
+        os.killpg(process.pid, sent)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
     with contextlib.suppress(ProcessLookupError):
         while True:
             os.killpg(process.pid, 0)
