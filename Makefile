@@ -55,8 +55,9 @@ export: env  ## write the model as models/model.onnx, checked against PyTorch on
 demo: env  ## draw a digit on a page of this machine, and see the probabilities
 	@$(BIN)/python tools/demo.py
 
+# pytest has a worker a core already: more threads would wait for each other.
 test: lint  ## lint, types and the whole test suite
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 lint: env  ## ruff (lint and format) and mypy
 	$(BIN)/python -m ruff check .
