@@ -78,6 +78,8 @@ class Handler(BaseHTTPRequestHandler):
         elif not (length.isascii() and length.isdigit()):
             self._send(HTTPStatus.LENGTH_REQUIRED, {"error": "no Content-Length"})
         elif len(length) > 9 or int(length) > MAX_BYTES:
+            # Read some of it first: a sender who isn't heard sees a broken pipe, not the answer.
+            self.rfile.read(min(int(length), 4 * MAX_BYTES))
             self._send(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": f"over {MAX_BYTES} bytes"})
         else:
             try:
