@@ -16,7 +16,7 @@ UNREACHABLE := .dvc/tmp/sources-unreachable
 RWLOCK := .dvc/tmp/rwlock
 HEAL := test ! -e $(RWLOCK) || $(BIN)/python -m json.tool $(RWLOCK) >/dev/null 2>&1 || rm -f $(RWLOCK)
 
-.PHONY: help env repro digits report push export demo test lint bench lock deps
+.PHONY: help env repro digits queue search report push export demo test lint bench lock deps
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -42,6 +42,18 @@ repro: env  ## run the pipeline: dvc repro (on the embedded digits if no source 
 digits: env  ## run the pipeline on the embedded digits, as an experiment; needs no network
 	@$(DVC) exp run -S dataset=digits -S optimizer=adam -S optimizers.adam.lr=0.0003 \
 	  -S epochs=40 -S batch_size=32 -S log_every=20
+
+# Workers share the cores. Neither DVC nor a stage knows how many there are, but all inherit this.
+WORKERS ?= 1
+SHARE := $(if $(filter-out 1,$(WORKERS)),OMP_NUM_THREADS=$$($(BIN)/python -c \
+  'import os; print(max(1, os.cpu_count() // $(WORKERS)))'))
+
+queue: env  ## run the queued experiments, WORKERS=n at a time
+	@$(SHARE) $(DVC) queue start --jobs $(WORKERS)
+
+TRIALS ?= 20
+search: env  ## try the settings of search.yaml until TRIALS=n are done, WORKERS=n at a time
+	@$(SHARE) $(BIN)/python tools/search.py --trials $(TRIALS) --workers $(WORKERS) $(if $(STORAGE),--storage '$(STORAGE)')
 
 report: env  ## write reports/index.html: metrics, plots, pictures, experiments on one page
 	@$(BIN)/python tools/report.py

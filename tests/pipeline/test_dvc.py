@@ -1,13 +1,14 @@
 """dvc itself on the digits: what people use this project as."""
 
 import json
+import os
 import shlex
 
 import pytest
 
 from mnist_pipeline.tensorfiles import load_tensors
 
-from .project import Project, ran
+from .project import BIN, Project, ran
 from .test_stale import wait_for_queue
 
 
@@ -107,22 +108,35 @@ def test_plots_draw_without_options(project: Project) -> None:
         assert "<DVC_METRIC" not in json.dumps(plot["content"]), name
 
 
-def test_a_queue_with_two_workers(project: Project) -> None:
-    project.dvc("exp", "run", "--queue", "-S", "optimizer=sgd,adam,rmsprop")
-    project.dvc("queue", "start", "--jobs", "2")
+def test_twelve_experiments_on_four_workers(project: Project) -> None:
+    """A grid over what preprocess reads too: it runs once, as one experiment of it came first."""
+    (project.folder / ".venv").symlink_to(BIN.parent)
+    split = ("-S", "validation_fraction=0.2")
+    project.dvc("exp", "run", "--temp", *split, "preprocess")
+    grid = ("-S", "optimizer=sgd,adam,rmsprop", "-S", "seed=1,2,3,4", "-S", "epochs=1")
+    project.dvc("exp", "run", "--queue", *split, *grid, "train")
+    project.run("make", "queue", "WORKERS=4")
     try:
-        tasks = wait_for_queue(project, 3)
+        tasks = wait_for_queue(project, 12)
     finally:
         project.dvc("queue", "stop", "--kill")
-    assert tasks.count("Success") == 3, tasks
+    assert tasks.count("Success") == 12, tasks
+
+    logs = [path.read_text() for path in (project.folder / ".dvc/tmp/exps/run").rglob("*.out")]
+    assert sum(ran(log).count("train") for log in logs) == 12
+    assert sum(ran(log).count("preprocess") for log in logs) == 0
+
     (_, branch) = json.loads(project.dvc("exp", "show", "--json"))
-    experiments = [experiment["revs"][0]["data"] for experiment in branch["experiments"]]
-    optimizers = {
-        experiment["params"]["params.yaml"]["data"]["optimizer"]: experiment["metrics"][
-            "metrics/test.json"
-        ]["data"]["accuracy"]
-        for experiment in experiments
-    }
-    assert set(optimizers) == {"sgd", "adam", "rmsprop"}
-    assert len(set(optimizers.values())) == 3
+    losses = {}
+    for experiment in branch["experiments"]:
+        data = experiment["revs"][0]["data"]
+        settings = data["params"]["params.yaml"]["data"]
+        if settings["epochs"] == 1:
+            metrics = data["metrics"]["metrics/train.json"]["data"]
+            losses[settings["optimizer"], settings["seed"]] = metrics["validation_loss"]
+            md5 = data["outs"]["models/model.safetensors"]["hash"]
+            model = project.folder / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
+            threads = load_tensors(model, "train")[1]["engine"]["threads"]
+            assert threads == max(1, (os.cpu_count() or 1) // 4)
+    assert len(losses) == len(set(losses.values())) == 12
     assert project.run("git", "status", "--porcelain") == ""
