@@ -52,18 +52,29 @@ def test_push_and_pull(project: Project, s3: str, tmp_path: Path) -> None:
     project.dvc("remote", "add", "--default", "storage", "s3://shared/mnist-pipeline")
     project.dvc("remote", "modify", "storage", "endpointurl", s3)
     project.commit("a remote")
+    git_remote = str(tmp_path / "a remote.git")
+    project.run("git", "init", "--quiet", "--bare", "--initial-branch=main", git_remote)
+    project.run("git", "remote", "add", "origin", git_remote)
+    project.run("git", "push", "--quiet", "origin", "main")
     expected = project.outs()
-    project.dvc("exp", "run", "-S", "seed=1")
+    project.dvc("exp", "run", "--name", "other", "-S", "seed=1")
     experiment = project.outs()
     project.run("git", "checkout", ".")
     project.dvc("checkout")
     assert project.outs() == expected
-    (project.folder / ".venv").symlink_to(BIN.parent)
-    project.run("make", "push")
+    project.dvc("exp", "push", "origin", "other")
 
     clone = Project(tmp_path / "a second clone")
     clone.env.update(KEYS)
-    clone.run("git", "clone", "--quiet", str(project.folder), str(clone.folder), cwd="/")
+    clone.run("git", "clone", "--quiet", git_remote, str(clone.folder), cwd="/")
+    assert "other" in clone.dvc("exp", "list", "origin")
+    clone.dvc("exp", "pull", "origin", "other")
+    clone.dvc("exp", "apply", "other")
+    assert clone.outs() == experiment
+    clone.run("git", "checkout", "--quiet", ".")
+
+    (project.folder / ".venv").symlink_to(BIN.parent)
+    project.run("make", "push")
     clone.dvc("pull", "--run-cache")
     assert clone.outs() == expected
     output = clone.dvc("repro")
