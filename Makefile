@@ -46,7 +46,7 @@ digits: env  ## run the pipeline on the embedded digits, as an experiment; needs
 # Workers share the cores. Neither DVC nor a stage knows how many there are, but all inherit this.
 WORKERS ?= 1
 SHARE := $(if $(filter-out 1,$(WORKERS)),OMP_NUM_THREADS=$$($(BIN)/python -c \
-  'import os; print(max(1, os.cpu_count() // $(WORKERS)))'))
+  'import os; print(max(1, os.cpu_count() // max(1, $(WORKERS))))'))
 
 queue: env  ## run the queued experiments, WORKERS=n at a time
 	@$(SHARE) $(DVC) queue start --jobs $(WORKERS)

@@ -4,8 +4,8 @@ Chosen is by the validation loss, and a trial runs `train` only: the test split 
 by `dvc repro`, after one of them was applied. The study is kept in a database: a search that was
 interrupted goes on, and several may share it. A trial whose search was killed counts as failed.
 
-Each worker has a clone of its own below .dvc/tmp/search, with this project's cache: of two `dvc exp
-run --temp` in one project, one may run the other's experiment, as they share a stash.
+Each worker has a clone of its own below .dvc/tmp/search, with this project's cache. So all trials
+run what the workspace was when the search began, and it can be worked in meanwhile.
 """
 
 import argparse
@@ -73,8 +73,8 @@ def main() -> None:
 def search() -> None:
     """Go on with the study of this code, params and space until enough trials have finished."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--trials", type=int, default=20, help="to be finished in all")
-    parser.add_argument("--workers", type=int, default=1, help="trials at a time")
+    parser.add_argument("--trials", type=positive, default=20, help="to be finished in all")
+    parser.add_argument("--workers", type=positive, default=1, help="trials at a time")
     parser.add_argument("--storage", default=DEFAULT_STORAGE, help="the database's URL")
     options = parser.parse_args()
     params = read_params(ROOT / "params.yaml", Params)
@@ -96,9 +96,16 @@ def search() -> None:
             for done in [pool.submit(study.work, worker, space, params) for worker in workers]:
                 done.result()
         remove_leftovers()
-    best = study.optuna().best_trial
-    print(f"The best validation loss of {options.trials} trials is {best.value}. To take it over:")
+    best, finished = study.optuna().best_trial, study.count(TrialState.COMPLETE)
+    print(f"The best validation loss of {finished} trials is {best.value}. To take it over:")
     print(f"  dvc exp apply {study.experiment(best.number)} && dvc repro")
+
+
+def positive(text: str) -> int:
+    """A whole number above 0, for argparse."""
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
 
 
 def read_space(path: Path, params: Params) -> Space:
@@ -186,7 +193,9 @@ class Worker:
         self.folder, self.base = folder, base
         git(ROOT, "clone", "--quiet", "--shared", str(ROOT), str(folder))
         for name in ("user.name", "user.email"):
-            git(folder, "config", name, git(ROOT, "config", name))
+            if not (value := git(ROOT, "config", "--get", "--default", "", name)):
+                raise UserError(f"an experiment is a commit; set git's {name}, which is empty")
+            git(folder, "config", name, value)
         dvc(folder, "cache", "dir", "--local", dvc(ROOT, "cache", "dir").strip())
         self.restore()
 

@@ -1,4 +1,4 @@
-"""A cache shared through a real S3-compatible server: what one clone ran, another doesn't."""
+"""Clones that share a Git remote and a real S3-compatible server: what one ran, another doesn't."""
 
 import socket
 import subprocess
