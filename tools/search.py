@@ -234,9 +234,7 @@ class Study:
         self.name = f"search-{digest[:7]}"
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        self.storage = optuna.storages.RDBStorage(
-            url, heartbeat_interval=HEARTBEAT, grace_period=SILENCE
-        )
+        self.storage = open_storage(url)
 
     def optuna(self) -> optuna.Study:
         """Optuna's own view of it, for one thread; a new study where there is none."""
@@ -287,6 +285,17 @@ class Study:
                 failures += 1
                 if failures == FAILURES:
                     raise UserError(f"{FAILURES} trials failed one after the other") from error
+
+
+def open_storage(url: str, tries: int = 3) -> optuna.storages.RDBStorage:
+    """The database of this URL. Of two searches that create its tables at once, one tries again."""
+    try:
+        return optuna.storages.RDBStorage(url, heartbeat_interval=HEARTBEAT, grace_period=SILENCE)
+    except SQLAlchemyError:
+        if tries == 1:
+            raise
+        time.sleep(1)
+        return open_storage(url, tries - 1)
 
 
 def git(folder: Path, *arguments: str) -> str:
