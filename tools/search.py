@@ -209,7 +209,8 @@ class Worker:
         Raises UserError: a stage failed.
         """
         self.restore()
-        shutil.rmtree(self.folder / "metrics")  # those of another model, which nobody writes anew
+        # Among them are another model's test metrics, which nobody would write anew.
+        shutil.rmtree(self.folder / "metrics", ignore_errors=True)
         options = [text for setting in settings for text in ("-S", setting)]
         dvc(self.folder, "exp", "run", "--name", experiment, *options, "train")
         pattern = f"refs/exps/*/*/{experiment}"
