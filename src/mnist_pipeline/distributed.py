@@ -55,7 +55,8 @@ def joined(device: torch.device) -> Iterator[torch.device]:
         torch.cuda.set_device(device)
     elif device.type != "cpu":
         raise UserError(f"device: found {device.type}, expected cpu or cuda under torchrun")
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    gpu = device if device.type == "cuda" else None
+    dist.init_process_group("nccl" if gpu else "gloo", device_id=gpu)
     try:
         with (
             Path(os.devnull).open("w") as nowhere,
