@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from mnist_pipeline.data import BatchSampler, ImageDataset, load_split, make_loader
+from mnist_pipeline.data import (
+    BLOCK,
+    WINDOW,
+    BatchSampler,
+    ImageDataset,
+    Shuffle,
+    load_split,
+    make_loader,
+)
 from mnist_pipeline.errors import UserError
 
 
@@ -41,8 +49,13 @@ def test_lengths_must_agree(digits: ImageDataset) -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.integers(0, 100), st.integers(1, 120), st.booleans(), st.integers(0, 2**63 - 1))
-def test_an_epoch_has_every_index_once(length: int, size: int, shuffle: bool, seed: int) -> None:
+@given(
+    st.integers(0, 100) | st.integers(WINDOW - 2, 2 * WINDOW),
+    st.integers(1, 120),
+    st.sampled_from([False, True, "blocks"]),
+    st.integers(0, 2**63 - 1),
+)
+def test_an_epoch_has_every_index_once(length: int, size: int, shuffle: Shuffle, seed: int) -> None:
     sampler = BatchSampler(length, size, shuffle, seed)
     batches = list(sampler)
     assert sorted(torch.cat([*batches, torch.tensor([], dtype=torch.int64)]).tolist()) == list(
@@ -53,9 +66,10 @@ def test_an_epoch_has_every_index_once(length: int, size: int, shuffle: bool, se
         assert len(batches) == len(sampler)
 
 
-def test_the_order_is_a_function_of_seed_and_epoch() -> None:
+@pytest.mark.parametrize("shuffle", [True, "blocks"])
+def test_the_order_is_a_function_of_seed_and_epoch(shuffle: Shuffle) -> None:
     def order(seed: int, epoch: int) -> list[int]:
-        sampler = BatchSampler(50, 50, shuffle=True, seed=seed)
+        sampler = BatchSampler(50, 50, shuffle, seed)
         sampler.set_epoch(epoch)
         return next(iter(sampler)).tolist()
 
@@ -63,6 +77,16 @@ def test_the_order_is_a_function_of_seed_and_epoch() -> None:
     assert len({tuple(order) for order in orders}) == 4
     torch.rand(10)
     assert order(0, 1) == orders[0]
+
+
+def test_blocks_are_read_whole_and_mixed_with_others() -> None:
+    order = next(iter(BatchSampler(4 * WINDOW, 4 * WINDOW, "blocks")))
+    windows = order.split(WINDOW)
+    blocks = [set((window // BLOCK).tolist()) for window in windows]
+    assert [len(window) for window in blocks] == [WINDOW // BLOCK] * 4
+    assert len(set.union(*blocks)) == 4 * WINDOW // BLOCK
+    assert all(max(window) - min(window) > WINDOW // BLOCK for window in blocks), "from all over"
+    assert len(set((windows[0][:1000] // BLOCK).tolist())) == WINDOW // BLOCK
 
 
 def test_neither_workers_nor_the_global_generator_matter(digits: ImageDataset) -> None:
