@@ -143,7 +143,8 @@ def make_raw(clone: Clone, count: int) -> None:
         label_file.write(bytes([0, 0, 8, 1]) + np.array([count], ">u4").tobytes())
         for begin in range(0, count, PIECE):
             indices = np.arange(begin, min(begin + PIECE, count)) % len(images)
-            altered = affine(torch.from_numpy(images[indices][:, np.newaxis]), generator)
+            draws = torch.rand((affine.draws, len(indices)), generator=generator)
+            altered = affine(torch.from_numpy(images[indices][:, np.newaxis]), draws)
             image_file.write(altered.round().to(torch.uint8).numpy().data)
             label_file.write(labels[indices].data)
     description = clone.folder / "data/raw/dataset.json"
@@ -151,7 +152,7 @@ def make_raw(clone: Clone, count: int) -> None:
 
 
 def in_turns(clone: Clone) -> str:
-    """Training steps on batches from the mapped file and from memory, 250 of each in turn."""
+    """Training steps on batches from the mapped file and from memory, some 250 of each in turn."""
     mapped, header = load_split(clone.folder / "data/processed", "train")
     memory = ImageDataset(mapped.data.clone(), mapped.labels.clone())
     params = read_params(clone.folder / "params.yaml", TrainParams)
@@ -163,17 +164,18 @@ def in_turns(clone: Clone) -> str:
         iter(make_loader(data, 64, True, seed)) for seed, data in enumerate((mapped, memory))
     ]
     ratios, rates = [], []
-    for _ in range(min(100, len(mapped) // 64 // 250)):
+    steps = min(250, len(mapped) // 64 // 4)
+    for _ in range(min(100, len(mapped) // 64 // steps)):
         seconds = []
         for batches in loaders:
             start = time.perf_counter()
-            for images, labels in islice(batches, 250):
+            for images, labels in islice(batches, steps):
                 optimizer.zero_grad()
                 LOSSES["cross_entropy"].mean(model(images), labels).backward()
                 optimizer.step()
             seconds.append(time.perf_counter() - start)
         ratios.append(seconds[1] / seconds[0])
-        rates.append(250 * 64 / seconds[0])
+        rates.append(steps * 64 / seconds[0])
     low, median, high = statistics.quantiles(ratios, n=4)
     return (
         f"mapped: {statistics.median(rates):,.0f} images/s; mapped / in memory: {median:.3f},"

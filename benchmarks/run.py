@@ -58,6 +58,10 @@ class Clone:
                 shutil.copy(ROOT / name, folder / name)
         self.run("git", "init", "--quiet")
         self.commit()
+        start = time.perf_counter()
+        output = self.run("dvc", "repro")
+        self.first_repro, self.first_loop = time.perf_counter() - start, training_seconds(output)
+        self.commit()
 
     def commit(self) -> None:
         """Commit everything, so that experiments have a base."""
@@ -118,20 +122,16 @@ def loops(clone: Clone, quick: bool) -> dict[str, Any]:
 
 def pipeline(clone: Clone, quick: bool) -> dict[str, Any]:
     """A full `dvc repro`, its stages by hand, and one with nothing to do."""
-    rows = {"dvc repro, everything": row([clone.seconds("dvc", "repro", "--force")], "s")}
+    rows = {
+        "dvc repro, everything": row([clone.first_repro], "s"),
+        "of which the training loop": row([clone.first_loop], "s"),
+        "everything but the loop": row([clone.first_repro - clone.first_loop], "s"),
+    }
     for stage in ("download", "preprocess", "train", "evaluate"):
-        start = time.perf_counter()
-        output = clone.run("python", f"stages/{stage}.py")
-        rows[f"stage {stage}"] = row([time.perf_counter() - start], "s")
-        if stage == "train":
-            rows["of which the training loop"] = row([training_seconds(output)], "s")
+        rows[f"stage {stage}"] = row([clone.seconds("python", f"stages/{stage}.py")], "s")
         imports = f"import runpy; runpy.run_path('stages/{stage}.py', run_name='imports')"
         starts = [clone.seconds("python", "-c", imports) for _ in range(1 if quick else 3)]
         rows[f"imports of {stage}"] = row(starts, "s")
-    everything = rows["dvc repro, everything"]["value"]
-    rows["everything but the loop"] = row(
-        [everything - rows["of which the training loop"]["value"]], "s"
-    )
     clone.run("dvc", "repro")
     with tempfile.TemporaryDirectory() as folder:
         empty = Path(folder)
@@ -223,6 +223,21 @@ def redescribe(clone: Clone, description: Path, described: str) -> None:
     description.write_text(json.dumps(content))
 
 
+def processes(clone: Clone, quick: bool) -> dict[str, Any]:
+    """The default training in one process and in several, each with one thread."""
+    rows: dict[str, Any] = {}
+    curves: list[np.ndarray] = []
+    for number in (1, 2) if quick else (1, 2, 4):
+        launcher = f"torchrun --standalone --nproc-per-node {number}" if number > 1 else "python"
+        output = clone.run("env", "OMP_NUM_THREADS=1", *launcher.split(), "stages/train.py")
+        history = np.genfromtxt(clone.folder / "metrics/history.csv", delimiter=",", names=True)
+        curves.append(history["validation_loss"])
+        rows[f"processes: {number}, training"] = row([training_seconds(output)], "s")
+        difference = float(abs(curves[-1] - curves[0]).max())
+        rows[f"processes: {number}, validation loss differs"] = row([1e6 * difference], "1e-6")
+    return rows
+
+
 def recipes(clone: Clone, quick: bool) -> dict[str, Any]:
     """Each of recipes/ over seeds: accuracy on the test split, and seconds of training."""
     rows: dict[str, Any] = {}
@@ -266,6 +281,7 @@ SECTIONS = {
     "pipeline": pipeline,
     "memory": memory,
     "scaling": scaling,
+    "processes": processes,
     "recipes": recipes,
 }
 
@@ -299,8 +315,6 @@ def main() -> None:
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         clone = Clone(Path(folder) / "clone")
-        clone.run("dvc", "repro")
-        clone.commit()
         for name in arguments.sections or SECTIONS:
             print(f"\n{name}: {SECTIONS[name].__doc__}", flush=True)
             rows = SECTIONS[name](clone, arguments.quick)

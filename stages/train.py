@@ -11,9 +11,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports: no traceback
 
+import torch
+
 from mnist_pipeline.augmentation import AUGMENTATIONS
-from mnist_pipeline.checkpoints import Checkpoint, origin_of
+from mnist_pipeline.checkpoints import Checkpoint, check_agreement, origin_of
 from mnist_pipeline.data import load_split, make_loader
+from mnist_pipeline.distributed import barrier, is_first_here, joined
 from mnist_pipeline.errors import run_stage
 from mnist_pipeline.files import six_digits, write_csv, write_json
 from mnist_pipeline.inference import inference_loader
@@ -28,15 +31,22 @@ DATA, MODELS, METRICS = ROOT / "data/processed", ROOT / "models", ROOT / "metric
 
 
 def main() -> None:
-    """Read params.yaml and the train and validation splits, write the model and its metrics."""
+    """Read params.yaml, be one of the processes that its launcher starts, and train."""
     params = read_params(ROOT / "params.yaml", TrainParams)
     deterministic()
-    device = choose_device(params.device)
+    with joined(choose_device(params.device)) as device:
+        train(params, device)
+
+
+def train(params: TrainParams, device: torch.device) -> None:
+    """Read the train and validation splits, write the model and its metrics."""
     train_set, header = load_split(DATA, "train")
     validation_set, _ = load_split(DATA, "validation", like=header)
     if params.num_workers == 0:  # worker processes need the data in the CPU's memory
         train_set = train_set.to(device)
-    validation_loader = inference_loader(validation_set.to(device)) if validation_set else None
+    validation_loader = None
+    if validation_set:
+        validation_loader = inference_loader(validation_set.part().to(device))
 
     symmetric = params.normalization == "symmetric"
     spec = ModelSpec(
@@ -52,6 +62,7 @@ def main() -> None:
     )
     data = [DATA / "train.safetensors", DATA / "validation.safetensors"]
     origin = origin_of(params.inputs(), data, engine(device))
+    check_agreement(origin)
     print(f"Training on {len(train_set)} images of {spec.dataset}, on {device}")
 
     members: list[Network] = []
@@ -62,7 +73,7 @@ def main() -> None:
         if params.ensemble > 1:
             print(f"Network {number} of {params.ensemble}, seed {seed}")
         train_loader = make_loader(
-            train_set, params.batch_size, params.shuffle, seed, params.num_workers
+            train_set, params.batch_size, params.shuffle, seed, params.num_workers, shared=True
         )
         model = build_model(spec, seed).to(device)
         optimizer = build_optimizer(
@@ -91,14 +102,19 @@ def main() -> None:
         kept.append(trainer.train(checkpoint, lambda: write_history(histories)))
         members.append(model)
 
-    save_model(MODELS / "model.safetensors", together(members), spec, engine(device))
-    write_json(METRICS / "train.json", six_digits(mean_epoch(kept).metrics()))
-    for path in MODELS.glob("checkpoint-*.safetensors"):
-        path.unlink()
+    if is_first_here():
+        save_model(MODELS / "model.safetensors", together(members), spec, engine(device))
+        write_json(METRICS / "train.json", six_digits(mean_epoch(kept).metrics()))
+    barrier()  # a process that fails before here can still be restarted
+    if is_first_here():
+        for path in MODELS.glob("checkpoint-*.safetensors"):
+            path.unlink()
 
 
 def write_history(histories: Sequence[Sequence[Epoch]]) -> None:
     """A row an epoch, anew after each: the mean over the networks that have come so far."""
+    if not is_first_here():
+        return
     epochs = [mean_epoch([e for e in row if e]) for row in zip_longest(*histories)]
     write_csv(METRICS / "history.csv", [six_digits(asdict(epoch)) for epoch in epochs])
 

@@ -7,18 +7,32 @@ params.yaml.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor
-
-Augmentation = Callable[[Tensor, Generator], Tensor]
-"""Images uint8 [B, 1, H, W] and a generator on their device → images float32, still 0..255."""
+from torch import Tensor
 
 
-def unchanged(images: Tensor, generator: Generator) -> Tensor:
-    """`images`, as they are."""
-    return images
+class Augmentation(Protocol):
+    """A function of images and of random draws, so that it draws nothing itself."""
+
+    @property
+    def draws(self) -> int:
+        """How many draws an image needs."""
+
+    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Images uint8 [B, 1, H, W], draws in [0, 1) [draws, B] → images, still 0..255."""
+
+
+class Unchanged:
+    """The images as they are."""
+
+    draws = 0
+
+    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+        """`images`."""
+        return images
 
 
 @dataclass(frozen=True)
@@ -34,8 +48,13 @@ class Affine:
     scale: float  # a fraction
     shear: float  # degrees
 
-    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        """Images [B, 1, H, W] → float32 of the same shape, sampled bilinearly."""
+    @property
+    def draws(self) -> int:
+        """One for each of the angle, the slant, and width, height and place in both directions."""
+        return 6
+
+    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Images [B, 1, H, W], draws [6, B] → float32 like the images, sampled bilinearly."""
         height, width = images.shape[-2:]
         ranges = [
             math.radians(self.rotation),
@@ -45,9 +64,8 @@ class Affine:
             2 * self.translation / width,  # affine_grid's unit is half a side
             2 * self.translation / height,
         ]
-        draws = torch.rand((6, len(images)), generator=generator, device=images.device) * 2 - 1
         angle, slant, wider, higher, right, down = (
-            draw * limit for draw, limit in zip(draws, ranges, strict=True)
+            (2 * draw - 1) * limit for draw, limit in zip(draws, ranges, strict=True)
         )
         cos, sin, tan = angle.cos(), angle.sin(), slant.tan()
         # Where each output pixel comes from: the inverse of turn x slant x stretch, then the move.
@@ -65,6 +83,6 @@ class Affine:
 
 
 AUGMENTATIONS: dict[str, Callable[..., Augmentation]] = {
-    "none": lambda: unchanged,
+    "none": Unchanged,
     "affine": Affine,
 }

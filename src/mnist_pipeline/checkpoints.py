@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from .distributed import barrier, broadcast, is_first_here, rank
 from .errors import UserError
-from .files import sha256
+from .files import atomic, sha256
 from .tensorfiles import load_tensors, save_tensors
 
 Tensors = dict[str, Tensor]
@@ -47,6 +49,14 @@ class Checkpoint:
             return None
         return {name: tensor.clone() for name, tensor in tensors.items()}, values
 
+    def copy_from(self, source: int) -> None:
+        """Replace the file on every host by that of the process of rank `source`."""
+        content = broadcast(self.path.read_bytes() if rank() == source else b"", source)
+        if is_first_here():
+            with atomic(self.path) as temporary:
+                temporary.write_bytes(content)
+        barrier()
+
 
 def origin_of(
     params: Mapping[str, Any], data: Sequence[Path], engine: Mapping[str, Any]
@@ -65,6 +75,18 @@ def origin_of(
         name: hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
         for name, part in parts.items()
     }
+
+
+def check_agreement(origin: Mapping[str, str]) -> None:
+    """Raise UserError in a process whose `origin` isn't that of rank 0, its host's that is."""
+    first = json.loads(broadcast(json.dumps(dict(origin)).encode()))
+    different = [name for name in origin if origin[name] != first[name]]
+    if different:
+        raise UserError(
+            f"launcher: the {', '.join(different)} of {socket.gethostname()} (process {rank()})"
+            " differ from those of process 0; bring both checkouts to the same commit and params,"
+            " and the same data ('dvc repro preprocess')"
+        )
 
 
 def optimizer_tensors(optimizer: Optimizer) -> Tensors:

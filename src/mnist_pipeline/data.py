@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from . import distributed
 from .errors import UserError
 from .runtime import stream_seed
 from .tensorfiles import load_tensors
@@ -50,6 +51,11 @@ class ImageDataset(Dataset):
             item = self.transform(item)
         return item, self.labels[index]
 
+    def part(self) -> "ImageDataset":
+        """What this process takes of it, of those that train together: all of it, in one alone."""
+        share = distributed.share(len(self))
+        return ImageDataset(self.data[share], self.labels[share], self.transform)
+
     def to(self, device: torch.device) -> "ImageDataset":
         """The same dataset with its tensors on `device`, so that its batches are made there.
 
@@ -65,7 +71,8 @@ class BatchSampler(Sampler[Tensor]):
     """The indices of each batch of an epoch, int64 [B]; the last batch may be smaller.
 
     The order is a function of `seed` and the epoch alone: whatever else draws random numbers, and
-    however many workers load the batches, the same epoch sees the same batches.
+    however many workers load the batches, the same epoch sees the same batches. Of `shared` ones,
+    each of the processes that train together takes its part.
     """
 
     def __init__(
@@ -75,6 +82,7 @@ class BatchSampler(Sampler[Tensor]):
         shuffle: Shuffle = False,
         seed: int = 0,
         device: torch.device | None = None,
+        shared: bool = False,
     ) -> None:
         """The indices are on `device`, so that taking a batch from data there waits for nothing."""
         self.length = length
@@ -82,6 +90,7 @@ class BatchSampler(Sampler[Tensor]):
         self.shuffle = shuffle
         self.seed = seed
         self.device = device
+        self.shared = shared
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -102,7 +111,8 @@ class BatchSampler(Sampler[Tensor]):
                 order = torch.randperm(self.length, generator=generator)
         else:
             order = torch.arange(self.length)
-        yield from order.to(self.device).split(self.batch_size)
+        for batch in order.to(self.device).split(self.batch_size):
+            yield batch[distributed.part_of_batch(len(batch))[0]] if self.shared else batch
 
 
 def block_order(length: int, generator: torch.Generator) -> Tensor:
@@ -123,14 +133,18 @@ def make_loader(
     shuffle: Shuffle = False,
     seed: int = 0,
     num_workers: int = 0,
+    shared: bool = False,
 ) -> DataLoader[Batch]:
     """A DataLoader that fetches every batch of `dataset` by one index operation.
 
-    Its sampler is a BatchSampler, whose `set_epoch` is to be called before each epoch.
+    Of `shared` batches it is this process's part, see distributed.part_of_batch. Its sampler is a
+    BatchSampler, whose `set_epoch` is to be called before each epoch.
     """
     return DataLoader(
         dataset,
-        sampler=BatchSampler(len(dataset), batch_size, shuffle, seed, dataset.labels.device),
+        sampler=BatchSampler(
+            len(dataset), batch_size, shuffle, seed, dataset.labels.device, shared
+        ),
         batch_size=None,  # the sampler's items are whole batches
         num_workers=num_workers,
         persistent_workers=num_workers > 0,

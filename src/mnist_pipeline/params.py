@@ -220,6 +220,7 @@ class TrainParams(Settings):
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     device: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["float32", "bfloat16"]
+    launcher: Annotated[str, Field(pattern=r"^(python|torchrun)( |$)")]
     num_workers: Annotated[int, Field(ge=0, le=256)]
     log_every: Count
     models: Models
@@ -228,8 +229,12 @@ class TrainParams(Settings):
     schedules: Schedules
 
     def inputs(self) -> dict[str, Any]:
-        """All that shapes the result: of the blocks, the chosen ones alone."""
-        flat = self.model_dump(exclude=NOT_INPUTS | set(BLOCKS.values()))
+        """All that shapes the result: of the blocks, the chosen ones alone.
+
+        Of the launcher that is the number of processes, see runtime.engine: each host has its own
+        line.
+        """
+        flat = self.model_dump(exclude=NOT_INPUTS | {"launcher"} | set(BLOCKS.values()))
         return flat | {block: self.chosen(choice) for choice, block in BLOCKS.items()}
 
     def chosen(self, choice: str) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from .augmentation import Augmentation, unchanged
+from .augmentation import Augmentation, Unchanged
 from .checkpoints import Checkpoint, load_optimizer, optimizer_tensors
 from .data import Batch, BatchSampler
+from .distributed import average, is_first_here, of_each, part_of_batch, rank, size, total
 from .errors import UserError
 from .inference import predict
 from .losses import Loss
@@ -52,23 +53,37 @@ def mean_epoch(epochs: Sequence[Epoch]) -> Epoch:
 
 @dataclass
 class Sums:
-    """An epoch's loss and hits, summed over images and read from the device once in many steps."""
+    """An epoch's loss and hits, summed over images and processes.
+
+    They are read from the device, and from the other processes, once in many steps.
+    """
 
     epoch: int
     loss: float = 0.0
     hits: int = 0
     images: int = 0
     steps: int = 0
-    unread: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+    unread: list[tuple[Tensor, Tensor, Tensor, int]] = field(default_factory=list)
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Note a step's mean loss, logits [B, C] and labels [B], without waiting for them."""
-        self.unread.append((loss, logits, labels))
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor, whole: int) -> None:
+        """Note a step without waiting for it: mean loss, logits [B, C] and labels [B] of the images
+        that are this process's own, of a batch of `whole` images.
+        """
+        self.unread.append((loss, logits, labels, whole))
 
-    def read(self, lr: float) -> None:
-        """Sum what was noted since the last call. Raises UserError: a loss isn't finite."""
-        losses, logits, labels = zip(*self.unread, strict=True)
-        for value, answered in zip(torch.stack(losses).tolist(), labels, strict=True):
+    def read(self, lr: float) -> float:
+        """Sum what was noted since the last call; the last step's loss.
+
+        Raises UserError: a loss isn't finite.
+        """
+        losses, logits, labels, batches = zip(*self.unread, strict=True)
+        parts = [
+            loss * len(own) / whole if len(own) < whole else loss
+            for loss, own, whole in zip(torch.stack(losses).tolist(), labels, batches, strict=True)
+        ]
+        hits = int((torch.cat(logits).argmax(1) == torch.cat(labels)).sum())
+        *values, hits_of_all = total([*parts, hits])
+        for value, whole in zip(values, batches, strict=True):
             self.steps += 1
             if not math.isfinite(value):
                 raise UserError(
@@ -76,10 +91,11 @@ class Sums:
                     f" {self.steps}, at a learning rate of {lr:g}. Try a lower lr for this"
                     " optimizer, or another schedule"
                 )
-            self.loss += value * len(answered)
-            self.images += len(answered)
-        self.hits += int((torch.cat(logits).argmax(1) == torch.cat(labels)).sum())
+            self.loss += value * whole
+            self.images += whole
+        self.hits += int(hits_of_all)
         self.unread.clear()
+        return values[-1]
 
 
 @dataclass
@@ -90,11 +106,11 @@ class Trainer:
     loss: Loss
     optimizer: Optimizer
     schedule: LRScheduler
-    train_loader: DataLoader[Batch]  # its sampler is a BatchSampler
-    validation_loader: DataLoader[Batch] | None
+    train_loader: DataLoader[Batch]  # its sampler is a BatchSampler, shared
+    validation_loader: DataLoader[Batch] | None  # of this process's share
     device: torch.device
     epochs: int
-    augmentation: Augmentation = unchanged
+    augmentation: Augmentation = field(default_factory=Unchanged)
     label_smoothing: float = 0.0
     seed: int = 0
     keep: str = "last"  # or "best": the epoch with the lowest validation loss
@@ -116,7 +132,8 @@ class Trainer:
             self.history.append(self.train_epoch(number))
             if self.keep == "best" and self._kept() is self.history[-1]:
                 self.best_weights = copy.deepcopy(self.model.state_dict())
-            checkpoint.save(*self._state())
+            if is_first_here():
+                checkpoint.save(*self._state())
             after_epoch()
         seconds = time.perf_counter() - start
         print(f"Trained {len(todo)} epochs in {seconds:.1f} s")
@@ -129,42 +146,62 @@ class Trainer:
         sampler = self.train_loader.sampler
         assert isinstance(sampler, BatchSampler)
         sampler.set_epoch(number)
-        torch.manual_seed(stream_seed(self.seed, "dropout", number))
-        draws = torch.Generator(self.device).manual_seed(
+        dropout = f"dropout {rank()}" if rank() else "dropout"  # each process its own masks
+        torch.manual_seed(stream_seed(self.seed, dropout, number))
+        generator = torch.Generator(self.device).manual_seed(
             stream_seed(self.seed, "augmentation", number)
         )
         self.model.train()
         lr, steps, sums = 0.0, len(self.train_loader), Sums(number)
         title, length = f"Epoch [{number}/{self.epochs}]", sampler.length
-        with tqdm(total=length, desc=title, unit=" images", leave=False, disable=None) as bar:
+        quiet = None if is_first_here() else True  # None: quiet unless on a terminal
+        with tqdm(total=length, desc=title, unit=" images", leave=False, disable=quiet) as bar:
             for step, (images, labels) in enumerate(self.train_loader, start=1):
                 images, labels = images.to(self.device), labels.to(self.device)
-                logits = self.model(self.augmentation(images, draws))  # [B, C]
+                whole = min(sampler.batch_size, length - (step - 1) * sampler.batch_size)
+                part, own = part_of_batch(whole)
+                # Drawn for the whole batch, so that an image's draws don't depend on who takes it.
+                draws = torch.rand(
+                    (self.augmentation.draws, whole), generator=generator, device=self.device
+                )
+                logits = self.model(self.augmentation(images, draws[:, part]))  # [B, C]
                 loss = self.loss.mean(logits, labels, self.label_smoothing)
                 self.optimizer.zero_grad()
-                loss.backward()
+                # DistributedDataParallel gives the mean of the gradients over the processes; with
+                # this weight it is the gradient of the mean over the whole batch.
+                loss.backward(torch.full_like(loss, own * size() / whole))
                 self.optimizer.step()
                 lr = float(self.schedule.get_last_lr()[0])
                 self.schedule.step()
 
-                sums.add(loss.detach(), logits.detach(), labels)
-                bar.update(len(labels))
+                sums.add(loss.detach(), logits.detach()[:own], labels[:own], whole)
+                bar.update(whole)
                 if step % self.log_every == 0 or step == steps:
-                    sums.read(lr)
+                    batch_loss = sums.read(lr)
                 if step % self.log_every == 0:
-                    bar.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
-                    bar.write(f"{title}, Step [{step}/{steps}], Loss: {loss.item():.4f}")
+                    bar.set_postfix(loss=f"{batch_loss:.4f}", refresh=False)
+                    bar.write(f"{title}, Step [{step}/{steps}], Loss: {batch_loss:.4f}")
 
+        average(self.model.buffers())  # the running statistics of batch normalization
         train_loss, train_accuracy = sums.loss / sums.images, sums.hits / sums.images
         line = f"{title}: train loss {train_loss:.4f}, accuracy {train_accuracy:.2%}"
         validation_loss = validation_accuracy = None
         if self.validation_loader is not None:
-            logits, labels = predict(self.model, self.validation_loader, self.device)
-            validation_loss = self.loss.mean(logits, labels).item()
-            validation_accuracy = (logits.argmax(1) == labels).double().mean().item()
+            validation_loss, validation_accuracy = self._validate(self.validation_loader)
             line += f"; validation loss {validation_loss:.4f}, accuracy {validation_accuracy:.2%}"
         print(line)
         return Epoch(number, lr, train_loss, train_accuracy, validation_loss, validation_accuracy)
+
+    def _validate(self, loader: DataLoader[Batch]) -> tuple[float, float]:
+        """Mean loss and accuracy over the shares of all processes; a share may be empty."""
+        loss, hits, images = 0.0, 0, 0
+        if len(loader):
+            logits, labels = predict(self.model, loader, self.device)
+            images = len(labels)
+            loss = self.loss.mean(logits, labels).item() * images
+            hits = int((logits.argmax(1) == labels).sum())
+        loss, hits_of_all, images_of_all = total([loss, hits, images])
+        return loss / images_of_all, hits_of_all / images_of_all
 
     def _kept(self) -> Epoch:
         if self.keep == "last":
@@ -186,8 +223,15 @@ class Trainer:
         }
 
     def _resume(self, checkpoint: Checkpoint) -> bool:
-        """Take up the state in `checkpoint`, if there is one of this training."""
+        """Take up the state in `checkpoint`, if there is one of this training.
+
+        Another host's may be further on, or this host be new: all take up the furthest.
+        """
         saved = checkpoint.load()
+        epochs = of_each(len(saved[1]["history"]) if saved else 0)
+        if min(epochs) < max(epochs):
+            checkpoint.copy_from(epochs.index(max(epochs)))
+            saved = checkpoint.load()
         if saved is None:
             return False
         tensors, values = saved

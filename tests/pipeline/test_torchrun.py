@@ -1,0 +1,144 @@
+"""Training in several processes: the real torchrun, on one host and on two."""
+
+import csv
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import pytest
+
+from mnist_pipeline.data import load_split
+
+from .project import Project, ran
+from .test_kills import start, wait_until
+
+
+def curve(project: Project) -> list[list[float]]:
+    """Loss and accuracy, of training and validation, a row an epoch."""
+    with (project.folder / "metrics/history.csv").open() as file:
+        return [[float(value) for value in row][2:] for row in list(csv.reader(file))[1:]]
+
+
+def test_one_two_and_four_processes_learn_alike(project: Project) -> None:
+    images = len(load_split(project.folder / "data/processed", "train")[0])
+    size = next(size for size in range(20, 99) if 0 < images % size < 4)  # too few to share at last
+    project.set_params(batch_size=size, augmentation="affine", epochs=4)
+    curves = []
+    for launcher in ("python", *(f"torchrun --standalone --nproc-per-node {n}" for n in (2, 4))):
+        project.set_params(launcher=launcher)
+        output = project.dvc("repro", "--single-item", "train", OMP_NUM_THREADS="1")
+        assert ran(output) == ["train"]
+        assert output.count("Epoch [4/4]: train loss") == 1, "one process speaks"
+        curves.append(curve(project))
+    one, *others = curves
+    for other in others:
+        for row, expected in zip(other, one, strict=True):
+            assert row == pytest.approx(expected, abs=1e-3)
+    lock = (project.folder / "dvc.lock").read_bytes()
+    project.dvc("repro", "--force", "--single-item", "train", OMP_NUM_THREADS="1")
+    assert (project.folder / "dvc.lock").read_bytes() == lock
+
+
+class Hosts(NamedTuple):
+    """Two of them: the name of the first, and what to write before a command to run it on each."""
+
+    name: str
+    prefixes: tuple[list[str], list[str]]
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Iterator[Hosts]:
+    """Two network namespaces joined by a cable, where one may make them; else this host, twice."""
+    names = [f"digits{os.getpid()}{letter}" for letter in "ab"]
+    known = tmp_path / "hosts"
+    known.write_text(f"127.0.0.1 localhost\n10.77.0.1 {names[0]}\n10.77.0.2 {names[1]}\n")
+    # In the namespaces of its own, a host has its own name and its own list of the others'.
+    enter = (
+        'mount --bind "$1" /etc/hosts && echo "$0" > /proc/sys/kernel/hostname'
+        ' && shift && exec "$@"'
+    )
+    commands = [["netns", "add", name] for name in names]
+    commands.append(
+        ["link", "add", "cable", "netns", names[0], "type", "veth",
+         "peer", "name", "cable", "netns", names[1]]
+    )  # fmt: skip
+    for number, name in enumerate(names, start=1):
+        commands.append(["-n", name, "address", "add", f"10.77.0.{number}/24", "dev", "cable"])
+        commands += [["-n", name, "link", "set", link, "up"] for link in ("lo", "cable")]
+    prefixes = tuple(
+        ["ip", "netns", "exec", name, "unshare", "--uts", "--mount", "sh", "-c", enter, name,
+         str(known)]
+        for name in names
+    )  # fmt: skip
+    first, second = prefixes
+    try:
+        for command in commands:
+            subprocess.run(["ip", *command], check=True, capture_output=True)
+        subprocess.run([*first, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        print("two agents on 127.0.0.1: no network namespaces may be made here")
+        yield Hosts("127.0.0.1", ([], []))
+    else:
+        yield Hosts(names[0], (first, second))
+    finally:
+        if shutil.which("ip"):
+            for name in names:
+                subprocess.run(["ip", "netns", "delete", name], capture_output=True)
+
+
+def test_a_host_killed_in_mid_training_and_started_again(
+    project: Project, hosts: Hosts, tmp_path: Path
+) -> None:
+    project.env |= {"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    project.set_params(
+        epochs=20, model="cnn", augmentation="affine", precision="bfloat16", keep="best",
+        launcher="torchrun --standalone --nproc-per-node 2",
+    )  # fmt: skip
+    project.dvc("repro")
+    undisturbed = project.outs()
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    line = (
+        "torchrun --nnodes 2 --nproc-per-node 1 --max-restarts 3"
+        f" --rdzv-backend c10d --rdzv-endpoint {hosts.name}:{port}"
+    )
+    second = project.copy(tmp_path / "on the second host")
+    second.env = project.env
+    project.set_params(launcher=line)
+    shutil.rmtree(second.folder / "models")
+    on_first, on_second = hosts.prefixes
+    logs = [tmp_path / f"log {number}" for number in (1, 2, 3)]
+    processes = [start(project, logs[0], *on_first, "dvc", "repro")]
+    try:
+        processes.append(start(second, logs[1], *on_second, *line.split(), "stages/train.py"))
+        wait_until(lambda: "Epoch [4/20]: train loss" in logs[0].read_text(), processes[0])
+        kill_tree(processes[1])
+        shutil.rmtree(second.folder / "models")  # a new machine in its place
+        processes.append(start(second, logs[2], *on_second, *line.split(), "stages/train.py"))
+        assert processes[0].wait(200) == 0, logs[0].read_text()
+        assert processes[2].wait(60) == 0, logs[2].read_text()
+    finally:
+        for process in processes:
+            kill_tree(process)
+    for log in (logs[0], logs[2]):
+        assert "Resuming after epoch" in log.read_text()
+    assert project.outs() == undisturbed
+    name = "models/model.safetensors"
+    assert (second.folder / name).read_bytes() == undisturbed[name]
+
+
+def kill_tree(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and all that it started, in whatever process group."""
+    if process.poll() is None:
+        tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        for part in tree:
+            part.send_signal(signal.SIGKILL)
+        process.wait()
