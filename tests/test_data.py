@@ -1,15 +1,27 @@
 """Dataset and DataLoader: the tutorial's interface, whole batches, an order fixed by the seed."""
 
+import re
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from mnist_pipeline.data import BatchSampler, ImageDataset, load_split, make_loader
+from mnist_pipeline.data import (
+    BLOCK,
+    WINDOW,
+    BatchSampler,
+    ImageDataset,
+    Shuffle,
+    load_split,
+    make_loader,
+)
 from mnist_pipeline.errors import UserError
+from mnist_pipeline.tensorfiles import Rows, save_tensors
 
 
 def test_one_index_gives_an_image_and_many_a_batch(digits: ImageDataset) -> None:
@@ -41,8 +53,13 @@ def test_lengths_must_agree(digits: ImageDataset) -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.integers(0, 100), st.integers(1, 120), st.booleans(), st.integers(0, 2**63 - 1))
-def test_an_epoch_has_every_index_once(length: int, size: int, shuffle: bool, seed: int) -> None:
+@given(
+    st.integers(0, 100),
+    st.integers(1, 120),
+    st.sampled_from([False, True, "blocks"]),
+    st.integers(0, 2**63 - 1),
+)
+def test_an_epoch_has_every_index_once(length: int, size: int, shuffle: Shuffle, seed: int) -> None:
     sampler = BatchSampler(length, size, shuffle, seed)
     batches = list(sampler)
     assert sorted(torch.cat([*batches, torch.tensor([], dtype=torch.int64)]).tolist()) == list(
@@ -53,9 +70,10 @@ def test_an_epoch_has_every_index_once(length: int, size: int, shuffle: bool, se
         assert len(batches) == len(sampler)
 
 
-def test_the_order_is_a_function_of_seed_and_epoch() -> None:
+@pytest.mark.parametrize("shuffle", [True, "blocks"])
+def test_the_order_is_a_function_of_seed_and_epoch(shuffle: Shuffle) -> None:
     def order(seed: int, epoch: int) -> list[int]:
-        sampler = BatchSampler(50, 50, shuffle=True, seed=seed)
+        sampler = BatchSampler(50, 50, shuffle, seed)
         sampler.set_epoch(epoch)
         return next(iter(sampler)).tolist()
 
@@ -63,6 +81,22 @@ def test_the_order_is_a_function_of_seed_and_epoch() -> None:
     assert len({tuple(order) for order in orders}) == 4
     torch.rand(10)
     assert order(0, 1) == orders[0]
+
+
+@pytest.mark.parametrize("length", [BLOCK + 1, WINDOW, WINDOW + 1, 3 * WINDOW - 1])
+def test_blocks_have_every_index_once(length: int) -> None:
+    order = next(iter(BatchSampler(length, length, "blocks")))
+    assert torch.equal(order.sort().values, torch.arange(length))
+
+
+def test_blocks_are_read_whole_and_mixed_with_others() -> None:
+    order = next(iter(BatchSampler(4 * WINDOW, 4 * WINDOW, "blocks")))
+    windows = order.split(WINDOW)
+    blocks = [set((window // BLOCK).tolist()) for window in windows]
+    assert [len(window) for window in blocks] == [WINDOW // BLOCK] * 4
+    assert len(set.union(*blocks)) == 4 * WINDOW // BLOCK
+    assert all(max(window) - min(window) > WINDOW // BLOCK for window in blocks), "from all over"
+    assert len(set((windows[0][:1000] // BLOCK).tolist())) == WINDOW // BLOCK
 
 
 def test_neither_workers_nor_the_global_generator_matter(digits: ImageDataset) -> None:
@@ -88,6 +122,25 @@ def test_a_batch_is_fetched_by_one_operation(digits: ImageDataset) -> None:
     loader = make_loader(dataset, 64)
     assert sum(len(labels) for _, labels in loader) == len(digits)
     assert dataset.fetched == len(loader) == 17
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_an_epoch_leaves_the_images_in_the_file(tmp_path: Path) -> None:
+    count = 300_000  # 224 MiB
+    same = Rows(np.ones((1, 1, 28, 28), np.uint8), np.zeros(count, np.int64))
+    labels = np.ones(count, np.int64)
+    path = tmp_path / "train.safetensors"
+    save_tensors(path, {"images": same, "labels": labels}, {"split": "train"})
+
+    def anonymous() -> int:
+        found = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        assert found
+        return 1024 * int(found[1])
+
+    before = anonymous()
+    dataset, _ = load_split(tmp_path, "train")
+    peak = max(anonymous() for _ in make_loader(dataset, 500, shuffle=True))
+    assert peak - before < dataset.data.nbytes / 4
 
 
 def test_a_split_under_anothers_name_is_refused(digits_folder: Path, tmp_path: Path) -> None:

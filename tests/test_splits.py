@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from mnist_pipeline.data import load_split
 from mnist_pipeline.errors import UserError
+from mnist_pipeline.files import sha256
 from mnist_pipeline.idx import DamagedFileError, read_idx, write_idx
 from mnist_pipeline.splits import pixel_statistics, read_raw, stratified_split, write_splits
 
@@ -129,6 +131,23 @@ def test_no_flipped_truncated_or_padded_byte_goes_unseen(
     with pytest.raises(DamagedFileError) as caught:
         read_raw(raw)
     assert path.name in str(caught.value) or "labels" in str(caught.value)
+
+
+def test_more_images_take_hardly_more_memory(raw: Path, tmp_path: Path) -> None:
+    images, labels = read_idx(raw / IMAGES), read_idx(raw / LABELS)
+    description = json.loads((raw / "dataset.json").read_text())
+    peaks = []
+    for times in (10, 100):
+        for kind, path, array in (("images", IMAGES, images), ("labels", LABELS, labels)):
+            (raw / path).unlink()  # what is mapped stays
+            write_idx(raw / path, np.concatenate([array] * times))
+            description["files"][f"train {kind}"]["sha256"] = sha256(raw / path)
+        (raw / "dataset.json").write_text(json.dumps(description))
+        tracemalloc.start()
+        write_splits(read_raw(raw), 0.1, tmp_path / "processed")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 90 * images.nbytes / 4
 
 
 @pytest.mark.parametrize(

@@ -214,7 +214,7 @@ class TrainParams(Settings):
     schedule: Annotated[str, key_of(Schedules)]
     epochs: Count
     batch_size: Count
-    shuffle: bool
+    shuffle: Literal[True, False, "blocks"]
     keep: Literal["last", "best"]
     ensemble: Annotated[int, Field(ge=1, le=1000)]
     seed: Annotated[int, Field(ge=0, lt=2**63)]

@@ -76,9 +76,8 @@ def parallel(model: nn.Module, device: torch.device) -> nn.Module:
     if distributed.size() > 1:
         if device.type == "cuda":  # torch has none for the CPU
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        shared = DistributedDataParallel(
-            model, forward_sync_buffers=False, gradient_as_bucket_view=True
-        )
+        shared = DistributedDataParallel(model, gradient_as_bucket_view=True)
+        shared.broadcast_buffers = False  # as an argument, torch 2.15 has another name for it
         # After its first backward it lays out its buffers anew, which changes the order of later
         # sums. With a pass for nothing, a resumed training sums as an undisturbed one.
         shared.eval()(torch.zeros(1, 1, 28, 28, device=device)).sum().backward()

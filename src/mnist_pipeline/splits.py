@@ -10,10 +10,7 @@ from sklearn.model_selection import train_test_split
 from .errors import UserError
 from .files import sha256
 from .idx import DamagedFileError, read_idx
-from .tensorfiles import save_tensors
-
-CHUNK = 8192
-"""Images worked on at a time where a whole split would need several times its size in memory."""
+from .tensorfiles import Rows, save_tensors
 
 
 @dataclass(frozen=True)
@@ -122,7 +119,7 @@ def write_splits(raw: RawDataset, validation_fraction: float, folder: Path) -> d
         ("validation", raw.train, validation),
         ("test", raw.test, np.arange(len(raw.test.labels))),
     ):
-        tensors = {"images": split.images[indices][:, np.newaxis], "labels": split.labels[indices]}
+        images, labels = Rows(split.images[:, np.newaxis], indices), split.labels[indices]
         header = {
             "dataset": raw.name,
             "split": name,
@@ -130,7 +127,7 @@ def write_splits(raw: RawDataset, validation_fraction: float, folder: Path) -> d
             "mean": mean,
             "std": std,
         }
-        save_tensors(folder / f"{name}.safetensors", tensors, header)
+        save_tensors(folder / f"{name}.safetensors", {"images": images, "labels": labels}, header)
         counts[name] = len(indices)
     return counts
 
@@ -141,9 +138,8 @@ def pixel_statistics(images: np.ndarray, indices: np.ndarray) -> tuple[float, fl
     From a histogram of the 256 values, so that the result doesn't depend on an order of summation.
     """
     counts = np.zeros(256, np.int64)
-    for begin in range(0, len(indices), CHUNK):
-        chunk = images[indices[begin : begin + CHUNK]]
-        counts += np.bincount(chunk.ravel(), minlength=256)
+    for piece in Rows(images, indices):
+        counts += np.bincount(piece.ravel(), minlength=256)
     values = np.arange(256) / 255
     mean = float(counts @ values / counts.sum())
     variance = float(counts @ (values - mean) ** 2 / counts.sum())

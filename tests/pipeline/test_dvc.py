@@ -65,7 +65,8 @@ def test_every_model_setting_loss_optimizer_and_schedule_trains(project: Project
     for settings in (
         ["optimizer=sgd", "optimizers.sgd.lr=0.1", "optimizers.sgd.momentum=0.9",
          "optimizers.sgd.nesterov=true", "schedule=one_cycle"],
-        ["optimizer=adamw", "schedule=cosine", "loss=bce", "normalization=standard"],
+        ["optimizer=adamw", "schedule=cosine", "loss=bce", "normalization=standard",
+         "shuffle=blocks"],
         ["optimizer=rmsprop", "schedule=step", "loss=mse", "keep=best"],
         ["models.mlp.hidden_sizes=[500]", "models.mlp.activation=gelu", "models.mlp.dropout=0.2",
          "loss=nll", "shuffle=false"],
