@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports: no traceback
-
-import torch
 
 from mnist_pipeline.augmentation import AUGMENTATIONS
 from mnist_pipeline.checkpoints import Checkpoint, check_agreement, origin_of
@@ -27,6 +26,9 @@ from mnist_pipeline.params import TrainParams, read_params
 from mnist_pipeline.runtime import choose_device, deterministic, engine, parallel
 from mnist_pipeline.training import Epoch, Trainer, mean_epoch
 
+if TYPE_CHECKING:
+    import torch
+
 DATA, MODELS, METRICS = ROOT / "data/processed", ROOT / "models", ROOT / "metrics"
 
 
@@ -38,7 +40,7 @@ def main() -> None:
         train(params, device)
 
 
-def train(params: TrainParams, device: torch.device) -> None:
+def train(params: TrainParams, device: "torch.device") -> None:
     """Read the train and validation splits, write the model and its metrics."""
     train_set, header = load_split(DATA, "train")
     validation_set, _ = load_split(DATA, "validation", like=header)
