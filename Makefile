@@ -45,15 +45,17 @@ digits: env  ## run the pipeline on the embedded digits, as an experiment; needs
 
 # Workers share the cores. Neither DVC nor a stage knows how many there are, but all inherit this.
 WORKERS ?= 1
+COUNTED := case '$(WORKERS)' in 0*|*[!0-9]*|'') \
+  echo "error: WORKERS: found $(WORKERS), expected a whole number above 0" >&2; exit 2;; esac
 SHARE := $(if $(filter-out 1,$(WORKERS)),OMP_NUM_THREADS=$$($(BIN)/python -c \
   'import os; print(max(1, os.cpu_count() // max(1, $(WORKERS))))'))
 
 queue: env  ## run the queued experiments, WORKERS=n at a time
-	@$(SHARE) $(DVC) queue start --jobs $(WORKERS)
+	@$(COUNTED); $(SHARE) $(DVC) queue start --jobs $(WORKERS)
 
 TRIALS ?= 20
 search: env  ## try the settings of search.yaml until TRIALS=n are done, WORKERS=n at a time
-	@$(SHARE) $(BIN)/python tools/search.py --trials $(TRIALS) --workers $(WORKERS) $(if $(STORAGE),--storage '$(STORAGE)')
+	@$(COUNTED); $(SHARE) $(BIN)/python tools/search.py --trials $(TRIALS) --workers $(WORKERS) $(if $(STORAGE),--storage '$(STORAGE)')
 
 report: env  ## write reports/index.html: metrics, plots, pictures, experiments on one page
 	@$(BIN)/python tools/report.py

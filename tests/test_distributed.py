@@ -43,6 +43,13 @@ def test_a_process_alone_has_everything_and_waits_for_nobody() -> None:
     assert tensor == 1
 
 
+def test_a_local_rank_that_no_torchrun_set_silences_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert distributed.is_first_here()
+
+
 def test_another_hosts_other_checkout_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     first = {"params": "a", "data": "b", "code": "c"}
     monkeypatch.setattr(checkpoints, "broadcast", lambda _: json.dumps(first).encode())

@@ -100,6 +100,7 @@ def test_numbers_mean_what_dvc_takes_them_for(tmp_path: Path, spelling: str) -> 
         ({"models__cnn__channels": [[1], [1], [1], [1]]}, "models.cnn.channels"),
         ({"models__cnn__kernel_size": 4}, "kernel_size: found 4, expected one of 1, 3, 5, 7, 9"),
         ({"shuffle": "block"}, "shuffle: found block, expected one of True, False, blocks; did"),
+        ({"launcher": "mpirun -n 2"}, "launcher: found mpirun -n 2, expected python, or torchrun"),
         ({"augmentation": "afine"}, "augmentation: found afine, expected one of none, affine"),
         ({"augmentations__affine__shear": 90}, "augmentations.affine.shear: found 90, expected"),
         ({"ensemble": 0}, "ensemble: found 0, expected"),

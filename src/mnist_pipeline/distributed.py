@@ -31,7 +31,7 @@ def is_first_here() -> bool:
     Not that of rank 0 alone: torchrun numbers the hosts by their names, and DVC looks for the outs
     on the host it runs on.
     """
-    return int(os.environ.get("LOCAL_RANK", "0")) == 0
+    return not dist.is_initialized() or int(os.environ["LOCAL_RANK"]) == 0
 
 
 @contextmanager

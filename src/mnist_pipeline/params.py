@@ -46,6 +46,13 @@ def key_of(block: type[Settings]) -> AfterValidator:
     return AfterValidator(check)
 
 
+def launches(line: str) -> str:
+    """Accept only a command line of python or torchrun."""
+    if line.partition(" ")[0] not in ("python", "torchrun"):
+        raise PydanticCustomError("launcher", "python, or torchrun and its options")
+    return line
+
+
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -220,7 +227,7 @@ class TrainParams(Settings):
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     device: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["float32", "bfloat16"]
-    launcher: Annotated[str, Field(pattern=r"^(python|torchrun)( |$)")]
+    launcher: Annotated[str, AfterValidator(launches)]
     num_workers: Annotated[int, Field(ge=0, le=256)]
     log_every: Count
     models: Models
