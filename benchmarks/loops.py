@@ -24,7 +24,7 @@ from mnist_pipeline.losses import LOSSES
 from mnist_pipeline.models import ModelSpec, build_model
 from mnist_pipeline.optimizers import build_optimizer, build_schedule
 from mnist_pipeline.params import TrainParams, read_params
-from mnist_pipeline.runtime import deterministic
+from mnist_pipeline.runtime import deterministic, keep_memory
 from mnist_pipeline.training import Trainer
 
 BATCH = 64
@@ -111,6 +111,7 @@ def main() -> None:
     """Time each way `repeats` times over `steps` steps."""
     steps, repeats = int(sys.argv[1]), int(sys.argv[2])
     deterministic()
+    keep_memory()  # of use to every way
     ways = {
         "tutorial": tutorials(steps),
         "project": this_projects(steps),

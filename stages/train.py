@@ -23,7 +23,7 @@ from mnist_pipeline.losses import LOSSES
 from mnist_pipeline.models import ModelSpec, Network, build_model, save_model, together
 from mnist_pipeline.optimizers import build_optimizer, build_schedule
 from mnist_pipeline.params import TrainParams, read_params
-from mnist_pipeline.runtime import choose_device, deterministic, engine, parallel
+from mnist_pipeline.runtime import choose_device, deterministic, engine, keep_memory, parallel
 from mnist_pipeline.training import Epoch, Trainer, mean_epoch
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def main() -> None:
     """Read params.yaml, be one of the processes that its launcher starts, and train."""
     params = read_params(ROOT / "params.yaml", TrainParams)
     deterministic()
+    keep_memory()
     with joined(choose_device(params.device)) as device:
         train(params, device)
 

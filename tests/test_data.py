@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from mnist_pipeline.data import (
     BLOCK,
     WINDOW,
+    Batch,
     BatchSampler,
     ImageDataset,
     Shuffle,
@@ -31,6 +32,7 @@ def test_one_index_gives_an_image_and_many_a_batch(digits: ImageDataset) -> None
     assert images.shape == (2, 1, 28, 28)
     assert torch.equal(images[1], image)
     assert labels[1] == label
+    assert torch.equal(digits[6:8][0][1], image)
 
 
 def test_a_transform_is_applied_to_images_alone(digits: ImageDataset) -> None:
@@ -114,7 +116,7 @@ def test_a_batch_is_fetched_by_one_operation(digits: ImageDataset) -> None:
     class Counting(ImageDataset):
         fetched = 0
 
-        def __getitem__(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        def __getitem__(self, index: int | slice | torch.Tensor) -> Batch:
             self.fetched += 1
             return super().__getitem__(index)
 

@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from mnist_pipeline.evaluation import (
     class_table,
@@ -60,3 +63,14 @@ def test_tables() -> None:
 def test_a_class_without_images_has_zeros_and_no_warning() -> None:
     _, empty = class_table(np.array([0, 0]), np.array([0, 0]), ["a", "b"]).to_dict("records")
     assert empty == {"class": "b", "precision": 0, "recall": 0, "f1": 0, "support": 0}
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=40))
+def test_they_are_scikit_learns(answers: list[tuple[int, int]]) -> None:
+    predicted, labels = np.array(answers).T
+    table = class_table(predicted, labels, "abcde")
+    expected = precision_recall_fscore_support(labels, predicted, labels=range(5), zero_division=0)
+    for column, values in zip(["precision", "recall", "f1", "support"], expected, strict=True):
+        assert table[column].tolist() == pytest.approx(list(values))
+    macro_f1 = summary(np.eye(5)[predicted], labels, 0.0)["macro_f1"]
+    assert macro_f1 == pytest.approx(f1_score(labels, predicted, average="macro", zero_division=0))

@@ -1,6 +1,8 @@
 """Optimizers take every setting of params.yaml; schedules follow their formulas."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -27,6 +29,46 @@ def test_every_optimizer_takes_its_block_of_params(name: str) -> None:
     (parameter**2).sum().backward()
     optimizer.step()
     assert (parameter < 1).all()
+
+
+@pytest.mark.parametrize("name", Optimizers.model_fields)
+def test_it_steps_as_torchs_own_and_takes_up_its_state(name: str) -> None:
+    settings = getattr(PARAMS.optimizers, name).model_dump()
+    ours, torchs = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
+    optimizer = build_optimizer(name, settings, [ours])
+    expected = OPTIMIZERS[name].__base__([torchs], **settings)  # type: ignore[misc]
+    for step in range(4):
+        if step == 2:
+            state = optimizer.state_dict()
+            optimizer = build_optimizer(name, settings, [ours])
+            optimizer.load_state_dict(state)
+        for parameter, one in ((ours, optimizer), (torchs, expected)):
+            one.zero_grad()
+            (parameter**2).sum().backward()
+            one.step()
+    torch.testing.assert_close(ours, torchs)
+    assert ours.requires_grad
+
+
+def test_no_training_imports_the_compiler() -> None:
+    code = """
+import sys
+sys.path.insert(0, "src")
+import torch
+from torch.optim.lr_scheduler import ConstantLR
+from mnist_pipeline.optimizers import OPTIMIZERS
+for Optimizer in OPTIMIZERS.values():
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer = Optimizer([weight], lr=0.1)
+    schedule = ConstantLR(optimizer)
+    weight.sum().backward()
+    optimizer.step()
+    schedule.step()
+    optimizer.zero_grad()
+    optimizer.load_state_dict(optimizer.state_dict())
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def learning_rates(name: str, **settings: float) -> list[float]:

@@ -1,11 +1,17 @@
 """Devices and random streams."""
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
 
 from mnist_pipeline.errors import UserError
 from mnist_pipeline.runtime import choose_device, parallel, stream_seed
+
+from .conftest import ROOT
 
 
 def test_streams_differ_by_seed_use_and_epoch() -> None:
@@ -44,3 +50,23 @@ def test_several_gpus_share_a_model(
         monkeypatch.setattr(nn, "DataParallel", lambda module: ("shared", module))
     assert parallel(model, torch.device("cuda")) is not model
     assert "Let's use 2 GPUs!" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="is about glibc")
+def test_a_step_finds_the_memory_of_the_last() -> None:
+    code = """
+import resource, sys
+sys.path.insert(0, "src")
+import torch
+from mnist_pipeline.runtime import keep_memory
+keep_memory()
+for step in range(30):
+    if step == 10:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    tensors = [torch.ones(2**19) for _ in range(16)]  # 2 MiB each
+    del tensors
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    for _ in range(3):  # without keep_memory, chance decides: 0 or 160,000 pages
+        pages = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT)
+        assert int(pages) < 1000

@@ -44,12 +44,13 @@ class ImageDataset(Dataset):
         """The number of images."""
         return len(self.labels)
 
-    def __getitem__(self, index: Any) -> Batch:
+    def __getitem__(self, index: int | slice | Tensor) -> Batch:
         """The image and label, or the batch of them, at `index`."""
-        item = self.data[index]
-        if self.transform:
-            item = self.transform(item)
-        return item, self.labels[index]
+        if isinstance(index, Tensor):  # many times as fast as data[index]: it copies whole images
+            images, labels = self.data.index_select(0, index), self.labels.index_select(0, index)
+        else:
+            images, labels = self.data[index], self.labels[index]
+        return (self.transform(images) if self.transform else images), labels
 
     def part(self) -> "ImageDataset":
         """What this process takes of it, of those that train together: all of it, in one alone."""

@@ -1,5 +1,6 @@
 """Errors for the person at the keyboard, and where a stage turns them into an exit code."""
 
+import gc
 import os
 import signal
 import sys
@@ -22,6 +23,7 @@ def run_stage(main: Callable[[], None]) -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log shows lines as they are printed
     signal.signal(signal.SIGINT, _interrupted)
+    gc.freeze()  # what was imported stays: looking through it for garbage took 0.3 s at the end
     try:
         main()
     except UserError as error:

@@ -4,22 +4,22 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 
 def summary(probabilities: np.ndarray, labels: np.ndarray, loss: float) -> dict[str, float | int]:
     """The numbers worth comparing, from probabilities [N, C] and labels [N].
 
-    macro_f1 is the mean of the classes' F1; for the last see
-    `expected_calibration_error`.
+    macro_f1 is the mean of the F1 of the classes that occur, in the labels or as an answer; for
+    the last see `expected_calibration_error`.
     """
     predicted = probabilities.argmax(1)
     errors = int((predicted != labels).sum())
+    f1 = class_table(predicted, labels, range(probabilities.shape[1]))["f1"]
     return {
         "accuracy": 1 - errors / len(labels),
         "errors": errors,
         "loss": loss,
-        "macro_f1": float(f1_score(labels, predicted, average="macro", zero_division=0)),
+        "macro_f1": float(f1[np.union1d(predicted, labels)].mean()),
         "expected_calibration_error": expected_calibration_error(
             probabilities.max(1), predicted == labels
         ),
@@ -50,13 +50,25 @@ def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> f
     return float(gaps.sum() / len(confidence))
 
 
-def class_table(predicted: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
-    """A row a class: precision, recall, F1 and support (its number of images)."""
-    precision, recall, f1, support = precision_recall_fscore_support(
-        labels, predicted, labels=range(len(classes)), zero_division=0
+def class_table(
+    predicted: np.ndarray, labels: np.ndarray, classes: Sequence[str | int]
+) -> pd.DataFrame:
+    """A row a class: precision, recall, F1 and support (its number of images).
+
+    `predicted` and `labels` are indices of `classes`, int [N]. Where a ratio is 0 / 0 it is 0.
+    """
+    hits, answers, support = (
+        np.bincount(indices, minlength=len(classes))
+        for indices in (labels[predicted == labels], predicted, labels)
     )
     return pd.DataFrame(
-        {"class": classes, "precision": precision, "recall": recall, "f1": f1, "support": support}
+        {
+            "class": classes,
+            "precision": hits / np.maximum(answers, 1),
+            "recall": hits / np.maximum(support, 1),
+            "f1": 2 * hits / np.maximum(answers + support, 1),
+            "support": support,
+        }
     )
 
 

@@ -31,17 +31,16 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 class Normalize(nn.Module):
     """Pixels 0..255 → float32 (pixel / 255 - mean) / std, on the device the images are on."""
 
-    scale: Tensor
     shift: Tensor
 
     def __init__(self, mean: float, std: float) -> None:
         super().__init__()
-        self.register_buffer("scale", torch.tensor(1 / (255 * std)), persistent=False)
+        self.scale = 1 / (255 * std)
         self.register_buffer("shift", torch.tensor(-mean / std), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images uint8 or float, any shape → float32, the same shape."""
-        return torch.addcmul(self.shift, images.float(), self.scale)
+        return torch.add(self.shift, images, alpha=self.scale)  # in one pass over the images
 
 
 def mlp(num_classes: int, hidden_sizes: list[int], activation: str, dropout: float) -> nn.Module:
