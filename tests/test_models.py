@@ -42,6 +42,7 @@ CNN = replace(
         "channels": [[4], [6, 8]],
         "kernel_size": 3,
         "pooling": "max",
+        "pool_after": "first",
         "batch_norm": True,
         "activation": "relu",
         "dropout": 0.0,
@@ -110,6 +111,8 @@ def cnn(**settings: object) -> nn.Module:
     [
         ({}, "Conv2d MaxPool2d BatchNorm2d ReLU Conv2d MaxPool2d BatchNorm2d ReLU"
              " Conv2d BatchNorm2d ReLU Flatten Linear"),
+        ({"pool_after": "last"}, "Conv2d MaxPool2d BatchNorm2d ReLU Conv2d BatchNorm2d ReLU"
+             " Conv2d MaxPool2d BatchNorm2d ReLU Flatten Linear"),
         ({"channels": [[4]], "batch_norm": False, "pooling": "average"},
          "Conv2d AvgPool2d ReLU Flatten Linear"),
         ({"channels": [[4]], "dropout": 0.5, "head": [9], "activation": "gelu"},

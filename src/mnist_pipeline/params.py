@@ -79,6 +79,7 @@ class Cnn(Settings):
     ]
     kernel_size: Literal[1, 3, 5, 7, 9]
     pooling: Literal["max", "average"]
+    pool_after: Literal["first", "last"]
     batch_norm: bool
     activation: Activation
     dropout: Fraction
