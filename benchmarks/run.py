@@ -108,7 +108,7 @@ def row(values: Sequence[float], unit: str) -> dict[str, Any]:
 
 def loops(clone: Clone, quick: bool) -> dict[str, Any]:
     """One epoch of the tutorial's network, three ways, and the loader alone."""
-    steps, repeats = (844, 5) if not quick else (300, 3)
+    steps, repeats = (844, 9) if not quick else (300, 3)
     output = clone.run("python", "benchmarks/loops.py", str(steps), str(repeats))
     seconds = json.loads(output)
     ratios = {

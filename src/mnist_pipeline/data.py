@@ -112,7 +112,9 @@ class BatchSampler(Sampler[Tensor]):
                 order = torch.randperm(self.length, generator=generator)
         else:
             order = torch.arange(self.length)
-        for batch in order.to(self.device).split(self.batch_size):
+        order = order.to(self.device)
+        for start in range(0, self.length, self.batch_size):  # split() would make all views at once
+            batch = order[start : start + self.batch_size]
             yield batch[distributed.part_of_batch(len(batch))[0]] if self.shared else batch
 
 
