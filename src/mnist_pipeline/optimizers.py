@@ -22,7 +22,7 @@ def plain(optimizer: type[optim.Optimizer]) -> type[optim.Optimizer]:
     """The same optimizer without its ties to torch.compile, which nothing here uses.
 
     torch wraps these methods to keep its compiler out of them, and imports the compiler to do so:
-    a second and 70 MiB in every training.
+    a second and over 100 MiB in every training.
     """
     methods = {
         name: inspect.unwrap(getattr(optimizer, name))
