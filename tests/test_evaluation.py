@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
@@ -65,6 +65,7 @@ def test_a_class_without_images_has_zeros_and_no_warning() -> None:
     assert empty == {"class": "b", "precision": 0, "recall": 0, "f1": 0, "support": 0}
 
 
+@settings(deadline=None)  # scikit-learn's first call imports more of it
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=40))
 def test_they_are_scikit_learns(answers: list[tuple[int, int]]) -> None:
     predicted, labels = np.array(answers).T
