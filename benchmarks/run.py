@@ -1,41 +1,43 @@
-"""Measure this project on this machine: `make bench`, or `make bench QUICK=1`.
+"""Measure the speed and accuracy of this project on this machine.
 
-Everything runs in a scratch clone, as a user would run it. Prints a table and writes it, with the
-machine, to benchmarks/results.json; benchmarks/README.md explains each row.
+    python benchmarks/run.py [--quick] [SECTION...]
+
+Everything runs in a scratch copy of the working tree. Prints a table per section and writes it,
+with a description of the machine, to benchmarks/results.json; benchmarks/README.md explains the
+rows.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import platform
 import re
 import shlex
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
+import pandas as pd
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "src"))
-
-from mnist_pipeline.files import atomic
-from mnist_pipeline.idx import read_idx, write_idx
-
-# `dvc` and `python` are this environment's, whether it is active or not.
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-
 RESULTS = ROOT / "benchmarks/results.json"
-SEEDS = {"quick": 10, "good": 5}
-# The peak of a program's resident memory, in MiB; pages of files that are mapped count. Linux's
-# getrusage would carry over the peak of the program that started it.
+STAGES = ("download", "preprocess", "train", "evaluate")
+NUM_SEEDS = {"quick": 10, "good": 5, "best": 3}
+"""Number of seeds of each recipe."""
+SPEED_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+"""Instruction sets that decide how fast float32 and bfloat16 are, as /proc/cpuinfo spells them."""
+
+# Not getrusage on Linux, because that starts at the peak of the process that started this one. At
+# the end of the code, because the interpreter's exit needs another 100 MiB once torch is loaded.
 PEAK = """
 import pathlib, re, resource
 status = pathlib.Path("/proc/self/status")
@@ -43,63 +45,83 @@ if status.exists():
     kib = int(re.search(r"VmHWM:\\s+(\\d+)", status.read_text())[1])
 else:
     kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print("peak", kib / 1024)
+print(kib / 1024)
 """
+"""Python code that prints the peak resident memory of its process so far, in MiB."""
+
+Rows = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Output and duration of a command."""
+
+    output: str
+    seconds: float
+
+    @property
+    def training_seconds(self) -> float:
+        """Duration of the training loop, as the train stage prints it."""
+        return float(re.findall(r"^Trained .* in ([\d.]+) s", self.output, re.MULTILINE)[-1])
+
+    @property
+    def peak(self) -> float:
+        """Peak resident memory in MiB, the last line printed by Python code that ends with PEAK."""
+        return float(self.output.split()[-1])
+
+
+def run(command: str, folder: Path) -> Run:
+    """Run a command in `folder`. Raises SystemExit: it failed."""
+    start = time.perf_counter()
+    done = subprocess.run(shlex.split(command), cwd=folder, capture_output=True, text=True)
+    seconds = time.perf_counter() - start
+    if done.returncode:
+        raise SystemExit(f"error: {command} failed:\n{done.stdout}{done.stderr}")
+    return Run(done.stdout, seconds)
 
 
 class Clone:
-    """This working tree, copied to a folder with its Git and DVC set up anew."""
+    """The working tree, uncommitted changes included, with Git history and DVC cache of its own."""
 
     def __init__(self, folder: Path) -> None:
+        """Copy the working tree to the empty `folder` and reproduce the pipeline there."""
         self.folder = folder
-        names = self._output(
-            ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"
-        )
-        for name in filter(None, names.split("\0")):
-            if (ROOT / name).is_file():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, folder / name)
-        self.run("git", "init", "--quiet")
+        self.run("git init --quiet")
+        git_dir = shlex.quote(str(folder / ".git"))
+        run(f"git --git-dir {git_dir} --work-tree . add --all", ROOT)
+        self.run("git checkout --quiet .")
+        self.commit()  # DVC needs one
+        self.first_repro = self.run("dvc repro")
         self.commit()
 
-    def reproduce(self) -> None:
-        """Run the pipeline for the first time, timed, and commit it as the experiments' base."""
-        start = time.perf_counter()
-        output = self.run("dvc", "repro")
-        self.first_repro, self.first_loop = time.perf_counter() - start, training_seconds(output)
-        self.commit()
+    def run(self, command: str) -> Run:
+        """Run a command in the clone."""
+        return run(command, self.folder)
+
+    def python(self, code: str) -> Run:
+        """Run Python code in stages/, so that it can import a stage."""
+        return run(shlex.join(["python", "-c", code]), self.folder / "stages")
 
     def commit(self) -> None:
-        """Commit everything, so that experiments have a base."""
-        self.run("git", "add", "--all")
-        who = ["-c", "user.name=bench", "-c", "user.email=bench@localhost"]
-        self.run("git", *who, "commit", "--quiet", "--allow-empty", "--message", "bench")
+        """Commit everything, as the base of experiments."""
+        self.run("git add --all")
+        identity = "-c user.name=bench -c user.email=bench@localhost"
+        self.run(f"git {identity} commit --quiet --allow-empty --message bench")
 
     def restore(self) -> None:
-        """Undo what was changed since the last commit."""
-        self.run("git", "checkout", "--quiet", ".")
-        self.run("dvc", "checkout", "--quiet", "--force")
+        """Undo all changes since the last commit."""
+        self.run("git checkout --quiet .")
+        self.run("dvc checkout --quiet --force")
 
-    def run(self, *command: str) -> str:
-        """The command's output. Raises SystemExit: it failed."""
-        return self._output(self.folder, *command)
-
-    def seconds(self, *command: str) -> float:
-        """How long the command takes."""
-        start = time.perf_counter()
-        self.run(*command)
-        return time.perf_counter() - start
-
-    @staticmethod
-    def _output(folder: Path, *command: str) -> str:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"error: {shlex.join(command)} failed:\n{done.stdout}{done.stderr}")
-        return done.stdout
+    def set_epochs(self, epochs: int) -> None:
+        """Change the number of epochs in params.yaml."""
+        path = self.folder / "params.yaml"
+        text = re.sub(r"^epochs: \d+", f"epochs: {epochs}", path.read_text(), flags=re.MULTILINE)
+        path.write_text(text)
 
 
-def row(values: Sequence[float], unit: str) -> dict[str, Any]:
-    """A figure of the table: the median of its runs, their range and their number."""
+def row(unit: str, *values: float) -> dict[str, Any]:
+    """One row of the results: the median of `values`, their range and their number."""
     return {
         "value": round(statistics.median(values), 4),
         "min": round(min(values), 4),
@@ -109,184 +131,159 @@ def row(values: Sequence[float], unit: str) -> dict[str, Any]:
     }
 
 
-def loops(clone: Clone, quick: bool) -> dict[str, Any]:
-    """One epoch of the tutorial's network, three ways, and the loader alone."""
-    steps, repeats = (844, 9) if not quick else (300, 3)
-    output = clone.run("python", "benchmarks/loops.py", str(steps), str(repeats))
-    seconds = json.loads(output)
-    ratios = {
-        "tutorial / project": [
-            a / b for a, b in zip(seconds["tutorial"], seconds["project"], strict=True)
-        ],
-        "project / products": [
-            a / b for a, b in zip(seconds["project"], seconds["products"], strict=True)
-        ],
-        "loader / project": [
-            a / b for a, b in zip(seconds["loader"], seconds["project"], strict=True)
-        ],
-    }
-    return {
-        **{f"{steps} steps, {name}": row(values, "s") for name, values in seconds.items()},
-        **{name: row(values, "x") for name, values in ratios.items()},
-    }
+def accuracy_row(*accuracies: float) -> dict[str, Any]:
+    """One row with mean and standard deviation of percentages, one per seed."""
+    mean, sd = statistics.mean(accuracies), statistics.stdev(accuracies)
+    return row("%", *accuracies) | {"value": round(mean, 3), "sd": round(sd, 3)}
 
 
-def pipeline(clone: Clone, quick: bool) -> dict[str, Any]:
-    """A full `dvc repro`, its stages by hand, and one with nothing to do."""
+def loops(clone: Clone, quick: bool) -> Rows:
+    """One epoch of the tutorial's network in three ways, and the loader alone."""
+    steps, repeats = (300, 3) if quick else (844, 9)
+    output = clone.run(f"python benchmarks/loops.py {steps} {repeats}").output
+    seconds = pd.DataFrame(json.loads(output))
+    rows = {f"{steps} steps, {name}": row("s", *seconds[name]) for name in seconds}
+    for a, b in (("tutorial", "project"), ("project", "products"), ("loader", "project")):
+        rows[f"{a} / {b}"] = row("x", *seconds[a] / seconds[b])
+    return rows
+
+
+def pipeline(clone: Clone, quick: bool) -> Rows:
+    """A full `dvc repro`, each stage and its imports, and a `dvc repro` with nothing to do."""
+    first = clone.first_repro
     rows = {
-        "dvc repro, everything": row([clone.first_repro], "s"),
-        "of which the training loop": row([clone.first_loop], "s"),
-        "everything but the loop": row([clone.first_repro - clone.first_loop], "s"),
+        "dvc repro, everything": row("s", first.seconds),
+        "of which the training loop": row("s", first.training_seconds),
+        "everything but the loop": row("s", first.seconds - first.training_seconds),
     }
-    for stage in ("download", "preprocess", "train", "evaluate"):
-        rows[f"stage {stage}"] = row([clone.seconds("python", f"stages/{stage}.py")], "s")
-        imports = f"import runpy; runpy.run_path('stages/{stage}.py', run_name='imports')"
-        starts = [clone.seconds("python", "-c", imports) for _ in range(1 if quick else 3)]
-        rows[f"imports of {stage}"] = row(starts, "s")
-    clone.run("dvc", "repro")
-    with tempfile.TemporaryDirectory() as folder:
-        empty = Path(folder)
-        for command in (["git", "init", "--quiet"], ["dvc", "init", "--quiet"]):
-            Clone._output(empty, *command)
-        (empty / "dvc.yaml").write_text("stages: {}\n")
-        noops: list[tuple[float, float]] = []
-        for _ in range(2 if quick else 5):
-            start = time.perf_counter()
-            Clone._output(empty, "dvc", "repro")
-            noops.append((clone.seconds("dvc", "repro"), time.perf_counter() - start))
-        noops = [(ours, both - ours) for ours, both in noops]
-    rows["dvc repro, nothing to do"] = row([ours for ours, _ in noops], "s")
-    rows["dvc repro, an empty project"] = row([empty for _, empty in noops], "s")
+    for stage in STAGES:
+        rows[f"stage {stage}"] = row("s", clone.run(f"python stages/{stage}.py").seconds)
+        imports = [clone.python(f"import {stage}").seconds for _ in range(1 if quick else 3)]
+        rows[f"imports of {stage}"] = row("s", *imports)
+    clone.run("dvc repro")  # notes that the outs are those of its cache
+    empty = empty_project(clone.folder.with_name("empty"))
+    folders = [clone.folder, empty] * (2 if quick else 5)
+    seconds = [run("dvc repro", folder).seconds for folder in folders]
+    rows["dvc repro, nothing to do"] = row("s", *seconds[0::2])
+    rows["dvc repro, an empty project"] = row("s", *seconds[1::2])
     return rows
 
 
-def training_seconds(output: str) -> float:
-    """The seconds that the train stage says it took, over all networks."""
-    found = re.findall(r"^Trained .* in ([\d.]+) s", output, re.MULTILINE)
-    return sum(map(float, found))
+def empty_project(folder: Path) -> Path:
+    """Create a DVC project without stages."""
+    folder.mkdir()
+    run("git init --quiet", folder)
+    run("dvc init --quiet", folder)
+    (folder / "dvc.yaml").write_text("stages: {}\n")
+    return folder
 
 
-def memory(clone: Clone, quick: bool) -> dict[str, Any]:
-    """Peak resident memory of the stages, over that of importing their libraries."""
+def memory(clone: Clone, quick: bool) -> Rows:
+    """Peak resident memory of two stages, over that of importing their main library."""
+    rows = {}
+    for stage, library in (("train", "torch"), ("preprocess", "numpy")):
+        peak = clone.python(f"import {stage}; {stage}.main(){PEAK}").peak
+        base = clone.python(f"import {library}{PEAK}").peak
+        rows[f"{stage} over import {library}"] = row("MiB", peak - base)
+    return rows
 
-    def peak(code: str) -> float:
-        output = clone.run("python", "-c", f"{code}\n{PEAK}")
-        return float(output.rsplit("peak ", 1)[1])
 
-    def stage(name: str) -> str:
-        return f"import runpy\nrunpy.run_path('stages/{name}.py', run_name='__main__')"
-
+def scaling(clone: Clone, quick: bool) -> Rows:
+    """Time and memory of preprocess and of one epoch, with every training image ten times."""
+    count, repeats = (20_000, 1) if quick else (60_000, 3)
+    small, large = (measure_repeated(clone, count, times, repeats) for times in (1, 10))
+    added = 9 * count * (784 + 8)  # bytes: uint8 pixels and an int64 label per image
     return {
-        "train over import torch": row([peak(stage("train")) - peak("import torch")], "MiB"),
-        "preprocess over import numpy": row(
-            [peak(stage("preprocess")) - peak("import numpy")], "MiB"
-        ),
+        **{
+            f"{stage}, 10 x {count} images": row("x", large[stage] / small[stage])
+            for stage in ("preprocess", "train")
+        },
+        "train's memory for 10 x": row("MiB", large["peak"] - small["peak"]),
+        "the tensors' own size": row("MiB", added / 2**20),
     }
 
 
-def scaling(clone: Clone, quick: bool) -> dict[str, Any]:
-    """Preprocess, and one epoch, with ten times the images: the same ones, repeated."""
-    raw = clone.folder / "data/raw/MNIST/raw"
-    names = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
-    whole = {name: read_idx(raw / name) for name in names}
-    count = 6_000 if quick else 60_000
-    path = clone.folder / "params.yaml"
-    path.write_text(re.sub(r"^epochs: \d+", "epochs: 1", path.read_text(), flags=re.MULTILINE))
-    description = clone.folder / "data/raw/dataset.json"
-    described = description.read_text()
-    figures: dict[str, list[float]] = {"preprocess": [], "train": []}
-    peaks: list[float] = []
-    for times in (1, 10):
-        for name in names:
-            images = np.concatenate([whole[name][:count]] * times)
-            (raw / name).unlink()
-            write_idx(raw / name, images)
-        redescribe(clone, description, described)
-        for stage in figures:
-            code = f"import runpy\nrunpy.run_path('stages/{stage}.py', run_name='__main__')\n{PEAK}"
-            seconds: list[float] = []
-            for _ in range(1 if quick else 3):
-                start = time.perf_counter()
-                output = clone.run("python", "-c", code)
-                lasted = time.perf_counter() - start
-                seconds.append(training_seconds(output) if stage == "train" else lasted)
-            figures[stage].append(statistics.median(seconds))
-            if stage == "train":
-                peaks.append(float(output.rsplit("peak ", 1)[1]))
+def measure_repeated(clone: Clone, count: int, times: int, repeats: int) -> dict[str, float]:
+    """Median seconds of preprocess and of a training loop of one epoch, and the peak of train."""
+    clone.set_epochs(1)
+    repeat_images(clone.folder / "data/raw", count, times)
+    preprocess = [clone.run("python stages/preprocess.py") for _ in range(repeats)]
+    train = [clone.python(f"import train; train.main(){PEAK}") for _ in range(repeats)]
     clone.restore()
-    tensors = 9 * count * (784 + 8) / 2**20  # images and labels, both splits
     return {
-        **{f"{stage}, 10 x {count} images": row([b / a], "x") for stage, (a, b) in figures.items()},
-        "train's memory for 10 x": row([peaks[1] - peaks[0]], "MiB"),
-        "the tensors' own size": row([tensors], "MiB"),
+        "preprocess": statistics.median(done.seconds for done in preprocess),
+        "train": statistics.median(done.training_seconds for done in train),
+        "peak": statistics.median(done.peak for done in train),
     }
 
 
-def redescribe(clone: Clone, description: Path, described: str) -> None:
-    """Give dataset.json the checksums of the files that lie there now."""
-    from mnist_pipeline.files import sha256
+def repeat_images(raw: Path, count: int, times: int) -> None:
+    """Replace the raw training split by `times` repetitions of its first `count` images."""
+    description = json.loads((raw / "dataset.json").read_text())
+    for kind, header_size, item_size in (("images", 16, 28 * 28), ("labels", 8, 1)):
+        file = description["files"][f"train-{kind}"]
+        path = raw / file["path"]
+        content = path.read_bytes()
+        # Bytes 4 to 7 of an IDX header are the number of items, in big-endian order.
+        header = content[:4] + (count * times).to_bytes(4, "big") + content[8:header_size]
+        chunks = [header, *[content[header_size : header_size + count * item_size]] * times]
+        path.unlink()  # DVC's cache may link to it
+        digest = hashlib.sha256()
+        with path.open("wb") as stream:
+            for chunk in chunks:
+                stream.write(chunk)
+                digest.update(chunk)
+        file["sha256"] = digest.hexdigest()
+    (raw / "dataset.json").unlink()
+    (raw / "dataset.json").write_text(json.dumps(description))
 
-    content = json.loads(described)
-    for file in content["files"].values():
-        file["sha256"] = sha256(clone.folder / "data/raw" / file["path"])
-    description.write_text(json.dumps(content))
 
-
-def processes(clone: Clone, quick: bool) -> dict[str, Any]:
-    """The default training in one process and in several, each with one thread."""
-    rows: dict[str, Any] = {}
-    curves: list[np.ndarray] = []
-    for number in () if quick else (1, 2, 4):
+def processes(clone: Clone, quick: bool) -> Rows:
+    """The default training in one process and in several, with one thread per process."""
+    if quick:
+        clone.set_epochs(1)
+    rows: Rows = {}
+    curves: list[pd.Series] = []
+    for number in (1, 2) if quick else (1, 2, 4):
         launcher = f"torchrun --standalone --nproc-per-node {number}" if number > 1 else "python"
-        output = clone.run("env", "OMP_NUM_THREADS=1", *launcher.split(), "stages/train.py")
-        history = np.genfromtxt(clone.folder / "metrics/history.csv", delimiter=",", names=True)
-        curves.append(history["validation_loss"])
-        rows[f"processes: {number}, training"] = row([training_seconds(output)], "s")
-        difference = float(abs(curves[-1] - curves[0]).max())
-        rows[f"processes: {number}, validation loss differs"] = row([1e6 * difference], "1e-6")
+        done = clone.run(f"env OMP_NUM_THREADS=1 {launcher} stages/train.py")
+        curves.append(pd.read_csv(clone.folder / "metrics/history.csv")["validation_loss"])
+        difference = float((curves[-1] - curves[0]).abs().max())
+        rows[f"processes: {number}, training"] = row("s", done.training_seconds)
+        rows[f"processes: {number}, validation loss differs"] = row("1e-6", 1e6 * difference)
     clone.restore()
     return rows
 
 
-def recipes(clone: Clone, quick: bool) -> dict[str, Any]:
-    """Each of recipes/ over seeds: accuracy on the test split, and seconds of training."""
-    rows: dict[str, Any] = {}
-    for name, seeds in SEEDS.items():
-        if quick and name != "quick":
-            continue
-        runs = [recipe(clone, name, f"seed={seed}") for seed in range(1 if quick else seeds)]
-        rows |= recipe_rows(name, [accuracy for accuracy, _ in runs], [time for _, time in runs])
-    if not quick:
-        accuracy, seconds = recipe(clone, "best", "ensemble=3")
-        members = clone.run("python", "benchmarks/members.py").split()
-        rows |= recipe_rows("best", [float(member) for member in members], [seconds / 3])
-        rows["best, ensemble of 3: test accuracy"] = row([100 * accuracy], "%")
+def recipes(clone: Clone, quick: bool) -> Rows:
+    """Test accuracy and training time of each recipe over seeds, and of an ensemble."""
+    rows: Rows = {}
+    # Many processors emulate bfloat16, which takes minutes.
+    precision = "-S precision=float32" if quick else ""
+    for recipe, num_seeds in {"quick": 2}.items() if quick else NUM_SEEDS.items():
+        results = [run_recipe(clone, recipe, seed, precision) for seed in range(num_seeds)]
+        accuracies, seconds = zip(*results, strict=True)
+        rows[f"{recipe}: test accuracy"] = accuracy_row(*accuracies)
+        rows[f"{recipe}: training"] = row("s", *seconds)
+    # The last recipe is the best one; its experiments vote.
+    names = " ".join(f"{recipe}-{seed}" for seed in range(num_seeds))
+    output = clone.run(f"python tools/vote.py {names}").output
+    together = float(re.findall(r"^together +([\d.]+)%", output, re.MULTILINE)[0])
+    rows[f"{recipe}, ensemble of {num_seeds}: test accuracy"] = row("%", together)
     return rows
 
 
-def recipe(clone: Clone, name: str, override: str) -> tuple[float, float]:
-    """Run one as an experiment; its test accuracy and seconds of training."""
+def run_recipe(clone: Clone, recipe: str, seed: int, precision: str) -> tuple[float, float]:
+    """Run the experiment RECIPE-SEED; return its test accuracy in percent and training seconds."""
+    settings = (clone.folder / "recipes" / recipe).read_text()
+    done = clone.run(f"dvc exp run --name {recipe}-{seed} {settings} {precision} -S seed={seed}")
+    accuracy = 100 * json.loads((clone.folder / "metrics/test.json").read_text())["accuracy"]
     clone.restore()
-    settings = shlex.split((clone.folder / "recipes" / name).read_text())
-    output = clone.run("dvc", "exp", "run", *settings, "-S", override)
-    metrics = json.loads((clone.folder / "metrics/test.json").read_text())
-    print(
-        f"  {name} {override}: {metrics['accuracy']:.4f}, {training_seconds(output)} s", flush=True
-    )
-    return metrics["accuracy"], training_seconds(output)
+    print(f"{recipe}-{seed}: {accuracy:.2f} %, {done.training_seconds} s", flush=True)
+    return accuracy, done.training_seconds
 
 
-def recipe_rows(name: str, accuracies: Sequence[float], seconds: Sequence[float]) -> dict[str, Any]:
-    """The mean and standard deviation over seeds, and the seconds."""
-    percent = [100 * accuracy for accuracy in accuracies]
-    deviation = statistics.stdev(percent) if len(percent) > 1 else 0.0
-    accuracy = row(percent, "%") | {
-        "value": round(statistics.mean(percent), 3), "sd": round(deviation, 3)
-    }  # fmt: skip
-    return {f"{name}: test accuracy": accuracy, f"{name}: training": row(seconds, "s")}
-
-
-SECTIONS = {
+SECTIONS: dict[str, Callable[[Clone, bool], Rows]] = {
     "loops": loops,
     "pipeline": pipeline,
     "memory": memory,
@@ -297,16 +294,13 @@ SECTIONS = {
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on."""
-    import torch
-
-    model = (
-        re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-        if Path("/proc/cpuinfo").exists()
-        else None
-    )
+    """Hardware and versions that the results depend on."""
+    path = Path("/proc/cpuinfo")  # Linux only
+    cpuinfo = path.read_text() if path.exists() else ""
+    model = re.search(r"model name\s*: (.*)", cpuinfo)
     return {
-        "processor": model.group(1) if model else platform.processor(),
+        "processor": model[1] if model else platform.processor(),
+        "flags": [flag for flag in SPEED_FLAGS if flag in cpuinfo.split()],
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -316,32 +310,34 @@ def machine() -> dict[str, Any]:
     }
 
 
+def save(section: str, rows: Rows) -> None:
+    """Replace one section of results.json; the others stay valid for their own machine."""
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results[section] = {"machine": machine(), "rows": rows}
+    partial = RESULTS.with_name(".results.json.partial")
+    partial.write_text(json.dumps(results, indent=2) + "\n")
+    partial.replace(RESULTS)
+
+
 def main() -> None:
-    """Run the sections asked for, print and write their rows; other rows stay as they are."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Run the chosen sections, print and save their rows."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("sections", nargs="*", choices=[[], *SECTIONS], metavar="|".join(SECTIONS))
-    parser.add_argument("--quick", action="store_true", help="less of everything; not written")
+    parser.add_argument("--quick", action="store_true", help="measure less and save nothing")
     arguments = parser.parse_args()
-    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    with tempfile.TemporaryDirectory() as folder:
-        clone = Clone(Path(folder) / "clone")
-        clone.reproduce()
+    # `dvc` and `python` are those of this environment, whether it is active or not.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    with TemporaryDirectory() as folder:
+        clone_folder = Path(folder) / "clone"
+        clone_folder.mkdir()
+        clone = Clone(clone_folder)
         for name in arguments.sections or SECTIONS:
-            print(f"\n{name}: {SECTIONS[name].__doc__}", flush=True)
-            rows = SECTIONS[name](clone, arguments.quick)
-            for label, figure in rows.items():
-                spread = (
-                    f"{figure['min']} to {figure['max']}, {figure['runs']} runs"
-                    if figure["runs"] > 1
-                    else ""
-                )
-                if "sd" in figure:
-                    spread = f"± {figure['sd']}, {spread}"
-                print(f"  {label:40} {figure['value']:>10} {figure['unit']:4} {spread}", flush=True)
-            results[name] = {"machine": machine(), "rows": rows}
+            section = SECTIONS[name]
+            print(f"\n{name}: {section.__doc__}", flush=True)
+            rows = section(clone, arguments.quick)
+            print(pd.DataFrame.from_dict(rows, orient="index").to_string(na_rep=""), flush=True)
             if not arguments.quick:
-                with atomic(RESULTS) as temporary:
-                    temporary.write_text(json.dumps(results, indent=2) + "\n")
+                save(name, rows)
 
 
 if __name__ == "__main__":

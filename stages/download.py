@@ -1,18 +1,12 @@
-"""Fetch the raw files of the chosen dataset: its sources → data/raw, a root for torchvision."""
+"""Download the raw files of the chosen dataset: its sources → data/raw."""
 
 import os
-import signal
-import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "src"))
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports: no traceback
+from _stage import ROOT
 
-from mnist_pipeline.errors import run_stage
-from mnist_pipeline.fetching import UnreachableError
-from mnist_pipeline.params import DownloadParams, read_params
-from mnist_pipeline.sources import download
+from mnist_pipeline.common.errors import run
+from mnist_pipeline.common.params import DownloadParams, read_params
+from mnist_pipeline.raw.sources import UnreachableError, download
 
 UNREACHABLE = ROOT / ".dvc/tmp/sources-unreachable"  # tells `make repro` why the stage failed
 
@@ -32,4 +26,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run(main)

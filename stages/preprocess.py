@@ -1,16 +1,10 @@
-"""Split the raw files and cache them as tensors: data/raw → data/processed/*.safetensors."""
+"""Split the raw files into train, validation and test: data/raw → data/processed."""
 
-import signal
-import sys
-from pathlib import Path
+from _stage import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "src"))
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports: no traceback
-
-from mnist_pipeline.errors import run_stage
-from mnist_pipeline.params import PreprocessParams, read_params
-from mnist_pipeline.splits import read_raw, write_splits
+from mnist_pipeline.common.errors import run
+from mnist_pipeline.common.params import PreprocessParams, read_params
+from mnist_pipeline.splits.write import read_raw, write_splits
 
 
 def main() -> None:
@@ -23,4 +17,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run(main)

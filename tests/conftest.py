@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from mnist_pipeline.data import ImageDataset, load_split, make_loader
-from mnist_pipeline.losses import LOSSES
-from mnist_pipeline.models import ModelSpec, build_model, save_model
-from mnist_pipeline.sources import download
-from mnist_pipeline.splits import read_raw, write_splits
+from mnist_pipeline.model.losses import LOSSES
+from mnist_pipeline.model.networks import ModelSpec, build_model, save_model
+from mnist_pipeline.raw.sources import download
+from mnist_pipeline.splits.batches import ImageDataset, load_info, load_split, make_loader
+from mnist_pipeline.splits.write import read_raw, write_splits
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,7 +33,7 @@ def digits_raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def digits_folder(digits_raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The digits' splits as the preprocess stage writes them."""
+    """The splits of the digits, as the preprocess stage writes them."""
     folder = tmp_path_factory.mktemp("processed")
     write_splits(read_raw(digits_raw), 0.1, folder)
     return folder
@@ -42,7 +42,7 @@ def digits_folder(digits_raw: Path, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="session")
 def digits(digits_folder: Path) -> ImageDataset:
     """The training split of the digits."""
-    return load_split(digits_folder, "train")[0]
+    return load_split(digits_folder, "train")
 
 
 @pytest.fixture(scope="session")
@@ -58,20 +58,20 @@ def mnist_folder(mnist_mirror: str, tmp_path_factory: pytest.TempPathFactory) ->
 def model_file(
     digits_folder: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """An MLP trained for moments, on MNIST where there is a mirror, else on the digits."""
+    """An MLP trained for seconds, on MNIST if there is a mirror, else on the digits."""
     folder = digits_folder
     if os.environ.get("MNIST_MIRROR"):
         folder = request.getfixturevalue("mnist_folder")
-    training, header = load_split(folder, "train")
+    training, info = load_split(folder, "train"), load_info(folder)
     spec = ModelSpec(
         model="mlp",
         settings={"hidden_sizes": [256], "activation": "relu", "dropout": 0.0},
-        classes=header["classes"],
+        classes=info.classes,
         mean=0.5,
         std=0.5,
         precision="float32",
         loss="cross_entropy",
-        dataset=header["dataset"],
+        dataset=info.name,
     )
     model = build_model(spec)
     optimizer = torch.optim.Adam(model.parameters())

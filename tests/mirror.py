@@ -1,21 +1,20 @@
 """A real HTTP server on 127.0.0.1 that serves files, well or badly."""
 
 import threading
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Mirror(ThreadingHTTPServer):
-    """Serves `files` by name below /<manner>/; the manner says what goes wrong."""
+    """Serves `files` by name under /<manner>/; the manner says what goes wrong."""
 
     daemon_threads = True
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.files = files
-        self.requests: Counter[str] = Counter()
+        self.requested: set[str] = set()
         self.closing = threading.Event()
 
     def url(self, manner: str) -> str:
@@ -30,18 +29,19 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         _, manner, name = self.path.split("/")
-        self.server.requests[manner] += 1
+        self.server.requested.add(name)
         content = self.server.files.get(name, b"")
         if manner.isdigit() or not content:
             return self.send_error(int(manner) if manner.isdigit() else 404)
-        if manner == "503-first" and self.server.requests[manner] == 1:
-            return self.send_error(503)
         if manner == "redirects":
             self.send_response(302)
             self.send_header("Location", f"/good/{name}")
             return self.end_headers()
         if manner == "hangs":
             self.server.closing.wait(30)
+            return None
+        if manner == "garbage":
+            self.wfile.write(b"no HTTP at all\n")
             return None
         body = {"longer": content + b"more", "wrong": b"x" * len(content), "html": b"<html>"}
         sent = body.get(manner, content)
@@ -50,11 +50,9 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if manner == "closes":
             sent = sent[: len(sent) // 2]
-        if manner == "drips":
-            for byte in sent:
-                if self.server.closing.wait(0.1):
-                    return None
-                self.wfile.write(bytes([byte]))
+        if manner == "stalls":
+            self.wfile.write(sent[: len(sent) // 2])
+            self.server.closing.wait(30)
         else:
             self.wfile.write(sent)
         return None

@@ -14,5 +14,5 @@ def test_every_test_that_the_reliability_table_names_exists() -> None:
 
 def test_the_readme_shows_every_module() -> None:
     readme = (ROOT / "README.md").read_text()
-    for module in (ROOT / "src/mnist_pipeline").glob("*.py"):
+    for module in (ROOT / "src/mnist_pipeline").rglob("*.py"):
         assert module.name == "__init__.py" or module.name in readme, module.name

@@ -1,41 +1,37 @@
-"""Draw a digit on a page and see what the model makes of it: python tools/demo.py
+"""Serve a page on which to draw a digit and see its probabilities: python tools/demo.py
 
-The page is served to this machine alone. A drawing comes as a PNG and is prepared and answered by
-the same code as the files that tools/predict.py is given.
+The page is served on 127.0.0.1 only. Drawings are prepared and classified by the same code as the
+files given to tools/predict.py.
 """
 
 import argparse
 import errno
 import json
-import signal
-import sys
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "src"))
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports: no traceback
+from _tool import ROOT
 
 import torch
 
-from mnist_pipeline.errors import UserError, run_stage
-from mnist_pipeline.inference import Classifier
-from mnist_pipeline.losses import LOSSES
-from mnist_pipeline.models import load_model
-from mnist_pipeline.prepare import PictureError, prepare
+from mnist_pipeline.common.errors import UserError, run
+from mnist_pipeline.model.inference import Classifier
+from mnist_pipeline.model.losses import LOSSES
+from mnist_pipeline.model.networks import load_model
+from mnist_pipeline.raw.prepare import PictureError, prepare
 
 PAGE = Path(__file__).with_name("demo.html")
 HOST = "127.0.0.1"
-MAX_BYTES = 1 << 20  # of a drawing; the page's own have some ten thousand
+MAX_BYTES = 1 << 20  # per drawing; those of the page have about 10,000
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"
 )
 
 
 class Demo(ThreadingHTTPServer):
-    """Serves the page and answers its drawings."""
+    """HTTP server of the page and of the predictions."""
 
     daemon_threads = True
 
@@ -46,7 +42,7 @@ class Demo(ThreadingHTTPServer):
         self.hosts = {f"{name}:{self.server_port}" for name in (HOST, "localhost")}
 
     def answer(self, drawing: bytes) -> dict[str, object]:
-        """The probability of each class, and the 28 × 28 image that the model saw."""
+        """Probability of each class, and the 28 × 28 image that the model was given."""
         image = prepare(BytesIO(drawing), "the drawing")
         with torch.no_grad():
             probabilities = self.classifier(torch.from_numpy(image)[None, None])[0].tolist()
@@ -54,31 +50,31 @@ class Demo(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """GET / is the page, POST /predict takes a picture and gives JSON."""
+    """GET / returns the page; POST /predict takes a picture and returns JSON."""
 
     server: Demo
-    timeout = 10  # seconds that a connection may say nothing
+    timeout = 10  # seconds until a silent connection is closed
 
     def do_GET(self) -> None:
         """Send the page."""
         if not self._is_ours():
-            self._send(HTTPStatus.FORBIDDEN, {"error": "this page is for this machine alone"})
+            self._send(HTTPStatus.FORBIDDEN, {"error": "this page serves only its own machine"})
         elif self.path != "/":
-            self._send(HTTPStatus.NOT_FOUND, {"error": "not here"})
+            self._send(HTTPStatus.NOT_FOUND, {"error": "not found"})
         else:
             self._send(HTTPStatus.OK, PAGE.read_bytes())
 
     def do_POST(self) -> None:
-        """Answer a drawing."""
+        """Classify a drawing."""
         length = self.headers.get("Content-Length", "")
         if not self._is_ours():
-            self._send(HTTPStatus.FORBIDDEN, {"error": "this page is for this machine alone"})
+            self._send(HTTPStatus.FORBIDDEN, {"error": "this page serves only its own machine"})
         elif self.path != "/predict":
-            self._send(HTTPStatus.NOT_FOUND, {"error": "not here"})
+            self._send(HTTPStatus.NOT_FOUND, {"error": "not found"})
         elif not (length.isascii() and length.isdigit()):
             self._send(HTTPStatus.LENGTH_REQUIRED, {"error": "no Content-Length"})
         elif len(length) > 9 or int(length) > MAX_BYTES:
-            # Read some of it first: a sender who isn't heard sees a broken pipe, not the answer.
+            # Read some of it first, or the sender sees a broken pipe instead of the answer.
             self.rfile.read(min(int(length), 4 * MAX_BYTES))
             self._send(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": f"over {MAX_BYTES} bytes"})
         else:
@@ -88,9 +84,9 @@ class Handler(BaseHTTPRequestHandler):
                 self._send(HTTPStatus.UNPROCESSABLE_ENTITY, {"error": str(error)})
 
     def _is_ours(self) -> bool:
-        """Whether it was asked by this machine's name, and by our own page if by any.
+        """Whether the request is for this machine and, if it comes from a page, from ours.
 
-        Another site's page may not ask, also not under a name that it has pointed at 127.0.0.1.
+        Refuses pages of other sites, also under a host name that they point at 127.0.0.1.
         """
         origin = self.headers.get("Origin")
         origins = {None, *(f"http://{host}" for host in self.server.hosts)}
@@ -108,13 +104,13 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """No line a request."""
+        """Do not log requests."""
 
 
 def main() -> None:
     """Serve until Ctrl-C."""
-    parser = argparse.ArgumentParser(description="Draw a digit and see what the model makes of it.")
-    parser.add_argument("--port", type=int, default=8028, help="0 takes a free one; default: 8028")
+    parser = argparse.ArgumentParser(description="Draw a digit, see its probabilities.")
+    parser.add_argument("--port", type=int, default=8028, help="0 picks a free one; default: 8028")
     parser.add_argument("--model", type=Path, default=ROOT / "models/model.safetensors")
     arguments = parser.parse_args()
     port = arguments.port
@@ -125,10 +121,10 @@ def main() -> None:
         in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
         problem = "in use by another program" if in_use else str(error)
         raise UserError(f"port {port}: {problem}; choose another: --port 8029") from None
-    print(f"Draw at http://{HOST}:{server.server_port} (Ctrl-C ends it)")
+    print(f"Draw at http://{HOST}:{server.server_port} (Ctrl-C stops the server)")
     with server:
         server.serve_forever()
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run(main)

@@ -1,34 +1,31 @@
-"""Say what pictures show, a line a file: python tools/predict.py seven.png photo.jpg"""
+"""Classify pictures, one line per file: python tools/predict.py seven.png photo.jpg"""
 
 import argparse
 import json
-import signal
 import sys
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "src"))
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports: no traceback
+from _tool import ROOT
 
 import numpy as np
 import torch
 
-from mnist_pipeline.errors import run_stage
-from mnist_pipeline.inference import Classifier
-from mnist_pipeline.losses import LOSSES
-from mnist_pipeline.models import load_model
-from mnist_pipeline.prepare import PictureError, prepare
+from mnist_pipeline.common.errors import run
+from mnist_pipeline.model.inference import Classifier
+from mnist_pipeline.model.losses import LOSSES
+from mnist_pipeline.model.networks import load_model
+from mnist_pipeline.raw.prepare import PictureError, prepare
 
 SHADES = " ░▒▓█"
 
 
 def main() -> None:
-    """Answer for every file that can be read; exit code 1 if one of them can't."""
+    """Classify every readable picture; exit code 1 if there was an unreadable one."""
     arguments = parse()
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be any bytes
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may be any bytes
     model, spec = load_model(arguments.model)
     classifier = Classifier(model, LOSSES[spec.loss]).eval()
     failed = False
@@ -57,11 +54,11 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Say what pictures show, a line a file.")
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description="Classify pictures, one line per file.")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a picture; - is standard input")
-    parser.add_argument("--json", action="store_true", help="a JSON object a line")
-    parser.add_argument("--show", action="store_true", help="with the 28 × 28 image the model saw")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
+    parser.add_argument("--show", action="store_true", help="print the model's 28 × 28 input too")
     parser.add_argument(
         "--model", type=Path, default=ROOT / "models/model.safetensors", help="default: %(default)s"
     )
@@ -69,7 +66,7 @@ def parse() -> argparse.Namespace:
 
 
 def describe(name: str, probabilities: np.ndarray, classes: list[str]) -> dict[str, Any]:
-    """What --json prints of a picture."""
+    """The answer for one picture, as --json prints it."""
     best, second = (int(index) for index in np.argsort(-probabilities, kind="stable")[:2])
     return {
         "file": name,
@@ -83,7 +80,7 @@ def describe(name: str, probabilities: np.ndarray, classes: list[str]) -> dict[s
 
 
 def sentence(answer: dict[str, Any]) -> str:
-    """The same for a person: seven.png: 7 (98.2%), then 1 (0.9%)."""
+    """The same as text: seven.png: 7 (98.2%), then 1 (0.9%)."""
     second = answer["runner_up"]
     return (
         f"{answer['file']}: {answer['class']} ({answer['confidence']:.1%}),"
@@ -92,10 +89,10 @@ def sentence(answer: dict[str, Any]) -> str:
 
 
 def drawing(image: np.ndarray) -> str:
-    """An image uint8 [28, 28] in letters, two to a pixel."""
+    """An image uint8 [28, 28] as text, two characters per pixel."""
     levels = image.astype(int) * len(SHADES) // 256
     return "\n".join("".join(2 * SHADES[level] for level in row).rstrip() for row in levels)
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run(main)

@@ -1,239 +1,143 @@
-"""Write reports/index.html: all that DVC knows of the workspace, on one page that needs no network.
+"""Write reports/index.html: what DVC knows about the workspace, compared with HEAD, on one page.
 
-DVC is asked as a person would ask it. Its Vega-Lite plots become SVG here, so the page has no
-script; it is drawn in the reader's colours, light or dark.
+The page needs neither a network nor scripts. DVC's Vega-Lite plots become inline SVG, which takes
+its colors from the page, light or dark.
 """
 
 import base64
 import json
-import re
-import shlex
+import mimetypes
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from _tool import ROOT
+
 import jinja2
+import pandas as pd
 import vl_convert
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "src"))
+from mnist_pipeline.common.errors import run
+from mnist_pipeline.common.files import atomic
 
-from mnist_pipeline.files import atomic
-
+TEMPLATE = Path(__file__).with_name("report.html.jinja")
 REPORT = ROOT / "reports/index.html"
-TEST = "metrics/test.json"  # whose metrics the table of experiments shows
-MOST_EXPERIMENTS = 20
 
 INK, LINES = "currentColor", "#8884"
 VEGA_CONFIG = {
     "background": None,
-    "axis": {
-        "labelColor": INK, "titleColor": INK,
-        "domainColor": LINES, "gridColor": LINES, "tickColor": LINES,
-    },
-    "header": {"labelColor": INK, "titleColor": INK},
-    "legend": {"labelColor": INK, "titleColor": INK, "orient": "bottom"},
+    "axis": {"domainColor": LINES, "gridColor": LINES, "tickColor": LINES},
+    "legend": {"orient": "bottom"},
+    "style": {"guide-label": {"fill": INK}, "guide-title": {"fill": INK}},
     "title": {"color": INK},
     "view": {"stroke": LINES},
-}  # fmt: skip
-
-# One process for all questions, because starting DVC takes longer than most of its answers.
-ASK = """
-import shlex, sys
-from dvc.cli import main
-for command in sys.argv[1:]:
-    status = main(shlex.split(command))
-    print(end=f"\\0{status}\\0", flush=True)
-    print(end="\\0", file=sys.stderr, flush=True)
-"""
+}
 
 
 class Answer(NamedTuple):
-    """What a command of DVC printed; its last words instead, where it failed."""
+    """Output of a `dvc` command, and its error message if it failed."""
 
-    text: str
-    problem: str
+    output: str
+    error: str
 
-    def json(self) -> Any:
-        """The JSON printed, or None."""
-        return json.loads(self.text) if self.text.strip() and not self.problem else None
-
-
-def ask_dvc(*commands: str) -> list[Answer]:
-    """Run commands of DVC in the project."""
-    done = subprocess.run(
-        [sys.executable, "-c", ASK, *commands], cwd=ROOT, capture_output=True, text=True
-    )
-    if done.returncode:
-        sys.exit(done.stderr)
-    parts = done.stdout.split("\0")
-    answers = []
-    for command, text, status, words in zip(
-        commands, parts[0:-1:2], parts[1::2], done.stderr.split("\0"), strict=False
-    ):
-        last = (words.strip().splitlines() or [f"exit code {status}"])[-1]
-        problem = f"dvc {command.split(' --')[0]}: {last}" if status != "0" else ""
-        answers.append(Answer(text, problem))
-    return answers
+    def parse(self) -> Any:
+        """Parse the output as JSON; return None if the command failed."""
+        return None if self.error else json.loads(self.output)
 
 
 def main() -> None:
-    """Ask DVC, fill the template, write the page."""
+    """Ask DVC, render the page, write it."""
     with tempfile.TemporaryDirectory() as folder:
-        answers = ask_dvc(
-            "metrics diff --all --json",
-            "params diff --all --deps --json",
-            "exp show --json --num 3",
-            "dag --dot",
-            "status --json",
-            f"plots diff --json --out {shlex.quote(folder)}",
+        commands = [
+            ("plots diff", "--json", "--out", folder),
+            ("exp show", "--json", "--num", "3"),
+            ("metrics diff", "--json", "--all"),
+            ("params diff", "--json", "--all", "--deps"),
+            ("status", "--json"),
+            ("stage list",),
+        ]
+        with ThreadPool() as pool:  # most of the time is DVC starting up
+            answers = pool.starmap(ask_dvc, commands)
+        plots, experiments, metrics, params, status, stages = answers
+        template = jinja2.Template(TEMPLATE.read_text("utf-8"), autoescape=True, trim_blocks=True)
+        page = template.render(  # reads the pictures in `folder`
+            now=datetime.now().astimezone(),
+            errors=[answer.error for answer in answers if answer.error],
+            metrics=metrics.parse(),
+            params=params.parse(),
+            stages=[line.split(maxsplit=1) for line in stages.output.splitlines()],
+            status=status.parse(),
+            plots=plots.parse() or {},
+            experiments=experiment_rows(experiments.parse() or []),
+            svg=svg,
+            unique_pictures=unique_pictures,
         )
-        metrics, params, experiments, dag, status, plots = answers
-        figures = draw(plots.json() or {})
-    metric_rows, param_rows = changes(metrics.json()), changes(params.json())
-    commits = experiments.json() or []
-    template = Path(__file__).with_name("report.html.jinja").read_text("utf-8")
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(template).render(
-        now=datetime.now().astimezone().strftime("%-d %B %Y, %H:%M %Z"),
-        commit=next((commit["rev"][:7] for commit in commits[1:]), None),
-        changed=any(row["old"] != row["new"] for row in metric_rows),
-        metrics=metric_rows,
-        params=param_rows,
-        figures=figures,
-        experiments=experiment_rows(commits),
-        graph=graph(dag.text, set(status.json() or {})),
-        problems=[answer.problem for answer in answers if answer.problem],
-    )
     with atomic(REPORT) as temporary:
         temporary.write_text(page, "utf-8")
     print(f"{REPORT.relative_to(ROOT)}: open it in a browser")
 
 
-def changes(diff: Mapping[str, Mapping[str, Any]] | None) -> list[dict[str, Any]]:
-    """The rows of a `dvc metrics diff` or `dvc params diff`, by file and name."""
-    return [
-        {"file": file, "name": name, "old": None, "new": None, "diff": None} | values
-        for file, rows in sorted((diff or {}).items())
-        for name, values in sorted(rows.items())
-    ]
+def ask_dvc(command: str, *options: str) -> Answer:
+    """Run a `dvc` command in the project."""
+    line = [sys.executable, "-m", "dvc", *command.split(), *options]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode == 0:
+        return Answer(done.stdout, error="")
+    message = done.stderr.strip() or f"exit status {done.returncode}"
+    return Answer("", error=f"dvc {command}: {message}")
 
 
-def draw(plots: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A figure for each of DVC's plots and pictures, in its order, and for what it couldn't read.
-
-    A plot has `svg`, a picture `pictures`, from data URL to revisions; what is missing has neither.
-    """
-    figures: list[dict[str, Any]] = []
-    for name, renderings in plots.get("data", {}).items():
-        pictures: dict[str, str] = {}
-        for rendering in renderings:
-            if rendering["type"] == "vega":
-                drawn = svg(rendering["content"], len(figures))
-                broad = "facet" in rendering["content"] and len(rendering["revisions"]) > 1
-                figures.append({"name": name, "svg": drawn, "broad": broad})
-            else:
-                content = base64.b64encode(Path(rendering["url"]).read_bytes()).decode()
-                kind = Path(name).suffix.lstrip(".").lower().replace("jpg", "jpeg")
-                url = f"data:image/{kind};base64,{content}"
-                of = ", ".join(rendering["revisions"])
-                pictures[url] = f"{pictures[url]}, {of}" if url in pictures else of
-        if pictures:
-            figures.append({"name": name, "pictures": pictures})
-    missing = {
-        str(error.get("source") or error["name"])
-        for error in plots.get("errors", [])
-        if error.get("rev") == "workspace"
-    }
-    return figures + [{"name": name} for name in sorted(missing)]
+def svg(spec: Mapping[str, Any]) -> str:
+    """Convert a Vega-Lite plot to SVG; ids in it are unique within the process."""
+    return vl_convert.vegalite_to_svg(dict(spec), vl_version="5.21", config=VEGA_CONFIG)
 
 
-def svg(spec: Mapping[str, Any], number: int) -> str:
-    """A Vega-Lite plot as SVG to stand inside the page, its ids unlike those of the others."""
-    drawn = vl_convert.vegalite_to_svg(dict(spec), vl_version="5.21", config=VEGA_CONFIG)
-    for before in ('id="', "url(#", 'href="#'):
-        drawn = drawn.replace(before, f"{before}plot{number}-")
-    return drawn
+def unique_pictures(renderings: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Map each distinct version of a picture, as a data URL, to the revisions that have it."""
+    revisions: dict[str, list[str]] = {}
+    for rendering in renderings:
+        path = Path(rendering["url"])
+        content = base64.b64encode(path.read_bytes()).decode()
+        url = f"data:{mimetypes.guess_type(path)[0]};base64,{content}"
+        revisions.setdefault(url, []).extend(rendering["revisions"])
+    return revisions
 
 
 def experiment_rows(commits: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The newest experiments of the last commits: what each changed, and its test metrics."""
+    """List each recent commit that has experiments, followed by these, newest first."""
     rows = []
-    for commit in commits[1:]:  # the first is the workspace
-        before = settings(commit["data"])
-        for experiment in commit["experiments"] or []:
-            data = experiment["revs"][0]["data"] or {}
-            after = settings(data)
-            rows.append(
-                {
-                    "name": experiment["name"] or experiment["revs"][0]["rev"][:7],
-                    "baseline": commit["rev"][:7],
-                    "created": data.get("timestamp") or "",
-                    "changed": [
-                        f"{name}={after[name]}" for name in after if after[name] != before.get(name)
-                    ],
-                    "metrics": data.get("metrics", {}).get(TEST, {}).get("data", {}),
-                }
-            )
-    return sorted(rows, key=lambda row: row["created"], reverse=True)[:MOST_EXPERIMENTS]
+    for commit in commits[1:]:  # the first entry is the workspace
+        experiments = [experiment["revs"][0] for experiment in commit["experiments"] or []]
+        if experiments:
+            rows += [experiment_row(row, commit) for row in [commit, *experiments]]
+    return rows
 
 
-def settings(data: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The params of a commit or experiment by their dotted names."""
-
-    def flat(block: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for name, value in block.items():
-            if isinstance(value, dict):
-                found |= flat(value, f"{prefix}{name}.")
-            else:
-                found[prefix + name] = value
-        return found
-
-    files = (data or {}).get("params", {}).values()
-    return {name: value for file in files for name, value in flat(file["data"], "").items()}
-
-
-def graph(dot: str, stale: set[str]) -> dict[str, Any]:
-    """The stages of a `dvc dag --dot`, each below all it depends on, and the arrows' paths."""
-    edges = re.findall(r'^"(.+)" -> "(.+)";$', dot, re.MULTILINE)
-    names = re.findall(r'^"([^"]+)";$', dot, re.MULTILINE)
-    depth = dict.fromkeys(names, 0)
-    for _ in names:
-        for above, below in edges:
-            depth[below] = max(depth[below], depth[above] + 1)
-    stages: dict[str, dict[str, Any]] = {}
-    width, height, step = 150, 44, 80
-    for name in names:
-        column = sum(other["depth"] == depth[name] for other in stages.values())
-        stages[name] = {
-            "depth": depth[name],
-            "x": 60 + column * (width + 40),
-            "y": depth[name] * step,
-            "stale": name in stale,
-        }
-    arrows = []
-    for above, below in edges:
-        start, end = stages[above], stages[below]
-        bow = 60 * (end["depth"] - start["depth"] - 1)  # around the stages between
-        if bow:
-            x1, y1, x2, y2 = start["x"], start["y"] + height // 2, end["x"], end["y"] + height // 2
-            arrows.append(f"M{x1} {y1} C{x1 - bow} {y1} {x2 - bow} {y2} {x2} {y2}")
-        else:
-            x1, x2 = start["x"] + width // 2, end["x"] + width // 2
-            y1, y2 = start["y"] + height, end["y"]
-            arrows.append(f"M{x1} {y1} L{x2} {y2}")
+def experiment_row(experiment: Mapping[str, Any], commit: Mapping[str, Any]) -> dict[str, Any]:
+    """Summarize an experiment: the params that differ from its commit's, and its test metrics."""
+    before, after = flat_params(commit), flat_params(experiment)
+    data = experiment["data"] or {}  # None if DVC cannot read the experiment
     return {
-        "stages": stages,
-        "arrows": arrows,
-        "width": max((stage["x"] for stage in stages.values()), default=0) + width + 2,
-        "height": max((stage["y"] for stage in stages.values()), default=0) + height + 2,
+        "name": experiment["name"],
+        "rev": experiment["rev"][:7],
+        "is_commit": experiment is commit,
+        "created": data.get("timestamp"),
+        "changes": {name: value for name, value in after.items() if value != before.get(name)},
+        "metrics": data.get("metrics", {}).get("metrics/test.json", {}).get("data", {}),
     }
 
 
+def flat_params(experiment: Mapping[str, Any]) -> dict[Any, Any]:
+    """Return the params of an experiment by their dotted names."""
+    files = (experiment["data"] or {}).get("params", {})
+    params = files.get("params.yaml", {}).get("data", {})
+    return pd.json_normalize(params).to_dict("records")[0]
+
+
 if __name__ == "__main__":
-    main()
+    run(main)

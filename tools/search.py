@@ -1,53 +1,48 @@
-"""Search the space of search.yaml with Optuna: each trial is an experiment of DVC.
+"""Search the space of search.yaml with Optuna: every trial is a DVC experiment.
 
-Chosen is by the validation loss, and a trial runs `train` only: the test split is measured once,
-by `dvc repro`, after one of them was applied. The study is kept in a database: a search that was
-interrupted goes on, and several may share it. A trial whose search was killed counts as failed.
-
-Each worker has a clone of its own below .dvc/tmp/search, with this project's cache. So all trials
-run what the workspace was when the search began, and it can be worked in meanwhile.
+Trials are ranked by validation loss, never by the test split. Each worker runs the whole pipeline
+in a clone of its own, which has the state of the workspace at the start of the search and shares
+its cache. (`dvc exp run --temp` would need no clone, but it detaches the HEAD of the workspace for
+a moment in every trial, and a kill in that moment leaves it so.) The study is kept in a database:
+an interrupted search continues with the next call, and several machines can share it.
 """
 
 import argparse
+import fcntl
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "src"))
+from _tool import ROOT
 
 import optuna
+from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
-from mnist_pipeline.errors import UserError, run_stage
-from mnist_pipeline.params import BLOCKS, Params, Settings, read_params
-from mnist_pipeline.yamlfiles import ParamsError, explain, read_yaml
+from mnist_pipeline.common.errors import UserError, run
+from mnist_pipeline.common.params import BLOCKS, Params, Settings, read_params
+from mnist_pipeline.common.yamlfiles import ParamsError, explain, read_yaml
 
-SPACE, FOLDER = ROOT / "search.yaml", ROOT / ".dvc/tmp/search"
-DEFAULT_STORAGE = f"sqlite:///{FOLDER}/trials.db"
+FOLDER = ROOT / ".dvc/tmp/search"
 DATABASE_ERRORS = (SQLAlchemyError, ImportError, optuna.exceptions.StorageInternalError)
 
-TAKEN = (TrialState.COMPLETE, TrialState.RUNNING)
-
 INCOMPARABLE = {"dataset", "folder", "validation_fraction", "loss"}
-"""Settings that change what a validation loss is."""
+"""Settings that change what a validation loss means."""
 
-HEARTBEAT, SILENCE = 5, 30
-"""Seconds between a running trial's signs of life, and without one until it counts as failed."""
-
-FAILURES = 3
-"""So many failed trials in a row end a search: the next would most likely fail too."""
+MAX_FAILURES = 3
+"""Consecutive failed trials that end a search, as the next would most likely fail too."""
 
 
 class Range(Settings):
@@ -62,73 +57,44 @@ Space = dict[str, Range | list[Any]]
 
 
 def main() -> None:
-    """Search. Raises UserError: a mistake in a setting, git, or the database can't be reached."""
-    try:
-        search()
-    except DATABASE_ERRORS as error:  # without the URL, which may hold a password
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise UserError(f"the storage's database can't be used: {reason}") from None
-
-
-def search() -> None:
-    """Go on with the study of this code, params and space until enough trials have finished."""
+    """Run or continue a search. Raises UserError: a wrong setting, failing trials, no database."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--trials", type=positive, default=20, help="to be finished in all")
-    parser.add_argument("--workers", type=positive, default=1, help="trials at a time")
-    parser.add_argument("--storage", default=DEFAULT_STORAGE, help="the database's URL")
+    parser.add_argument("--trials", type=int, default=20, help="finished trials, in total")
+    parser.add_argument("--workers", type=int, default=1, help="trials that run at a time")
+    parser.add_argument("--storage", default=f"sqlite:///{FOLDER}/trials.db", help="database URL")
     options = parser.parse_args()
+    if min(options.trials, options.workers) < 1:
+        raise UserError("TRIALS and WORKERS: expected positive integers")
     params = read_params(ROOT / "params.yaml", Params)
     if params.validation_fraction == 0:
-        raise UserError("validation_fraction: found 0, expected more: a search chooses by it")
-    space = read_space(SPACE, params)
+        raise UserError("validation_fraction: found 0, expected more: trials are ranked by it")
+    space = read_space(ROOT / "search.yaml", params)
     FOLDER.mkdir(parents=True, exist_ok=True)
-    remove_leftovers()
-
-    # As DVC takes the workspace for an experiment: what Git tracks, changes included.
-    changed = git(ROOT, "status", "--porcelain", "--untracked-files=no")
-    base = git(ROOT, *(["stash", "create"] if changed else ["rev-parse", "HEAD"]))
-    study = Study(options.storage, base, options.trials)
-    print(f"{study.name}: {study.count(TrialState.COMPLETE)} of {options.trials} trials finished")
-    if study.count(TrialState.COMPLETE) < options.trials:
-        workers = [Worker(FOLDER / f"{os.getpid()}-{n}", base) for n in range(options.workers)]
-        dvc(workers[0].folder, "repro", "preprocess")  # once; the others find it in the run cache
-        with ThreadPoolExecutor(options.workers) as pool:
-            for done in [pool.submit(study.work, worker, space, params) for worker in workers]:
-                done.result()
-        remove_leftovers()
-    best, finished = study.optuna().best_trial, study.count(TrialState.COMPLETE)
-    print(f"The best validation loss of {finished} trials is {best.value}. To take it over:")
-    print(f"  dvc exp apply {study.experiment(best.number)} && dvc repro")
-
-
-def positive(text: str) -> int:
-    """A whole number above 0, for argparse."""
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
+    try:
+        with clones_folder() as clones:
+            Search(space, params, options.storage).run(options.trials, options.workers, clones)
+    except DATABASE_ERRORS as error:  # without the URL, which may hold a password
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise UserError(f"the storage's database cannot be used: {reason}") from None
 
 
 def read_space(path: Path, params: Params) -> Space:
-    """The search space, each of its values one that params.yaml could have.
+    """Read the search space and check that params.yaml accepts all its values.
 
     Raises ParamsError: missing or malformed file, unknown setting, wrong value, empty range.
     """
-    content = {str(name): values for name, values in read_yaml(path).items()}
-    problems = [
-        problem for name, values in content.items() for problem in problems_of(name, values, params)
-    ]
+    content, problems = read_yaml(path), []
+    for name, values in content.items():
+        problems += find_problems(str(name), values, params)
     if problems:
         raise ParamsError(path, problems)
-    return {
-        name: Range.model_validate(values) if isinstance(values, dict) else values
-        for name, values in content.items()
-    }
+    return TypeAdapter(Space).validate_python(content)
 
 
-def problems_of(name: str, values: object, params: Params) -> list[str]:
-    """What is wrong with an entry of the space, a line each."""
+def find_problems(name: str, values: object, params: Params) -> list[str]:
+    """What is wrong with an entry of the space, one line per problem."""
     if name in INCOMPARABLE:
-        return [f"{name}: can't be searched, as it changes what the validation loss is"]
+        return [f"{name}: cannot be searched, because it changes what a validation loss means"]
     if isinstance(values, dict):
         try:
             numbers = Range.model_validate(values)
@@ -141,203 +107,195 @@ def problems_of(name: str, values: object, params: Params) -> list[str]:
         values = [numbers.low, numbers.high]
     if not isinstance(values, list) or not values:
         return [f"{name}: expected a list of values, or {{low: number, high: number}}"]
-    return [problem for value in values for problem in refusals(params, name, value)]
+    problems = []
+    for value in values:
+        settings = params.model_dump()
+        replace(settings, name, value)
+        try:
+            Params.model_validate(settings)
+        except ValidationError as error:
+            problems += [explain(details, Params) for details in error.errors()]
+    return problems
 
 
-def refusals(params: Params, name: str, value: object) -> list[str]:
-    """Why params.yaml could not have this value in this setting."""
-    try:
-        Params.model_validate(with_setting(params.model_dump(), name, value))
-    except ValidationError as error:
-        return [explain(details, Params) for details in error.errors()]
-    return []
-
-
-def with_setting(settings: dict[str, Any], name: str, value: object) -> dict[str, Any]:
-    """`settings` with the one of this dotted name changed, or added."""
-    *blocks, last = name.split(".")
-    place = settings
+def replace(settings: dict[str, Any], name: str, value: object) -> None:
+    """Set the entry of a dotted name in nested dictionaries, in place."""
+    *blocks, key = name.split(".")
     for block in blocks:
-        if not isinstance(place.get(block), dict):
-            place[block] = {}
-        place = place[block]
-    place[last] = value
-    return settings
+        if not isinstance(settings.get(block), dict):
+            settings[block] = {}
+        settings = settings[block]
+    settings[key] = value
 
 
-def draw(trial: optuna.Trial, space: Space, params: Params) -> list[str]:
-    """One point of the space, as `-S` takes it."""
-    drawn: dict[str, Any] = {}
-    blocks = {block: choice for choice, block in BLOCKS.items()}
-    for name in sorted(space, key=lambda name: name not in BLOCKS):  # choices before their blocks
-        block, _, rest = name.partition(".")
-        if block in blocks:
-            choice = blocks[block]
-            if rest.partition(".")[0] != drawn.get(choice, getattr(params, choice)):
-                continue
-        values = space[name]
-        if isinstance(values, list):  # Optuna's database keeps texts and numbers, no lists
-            texts = [v if isinstance(v, str) else json.dumps(v) for v in values]
-            drawn[name] = trial.suggest_categorical(name, texts)
-        elif isinstance(values.low, int) and isinstance(values.high, int):
-            drawn[name] = trial.suggest_int(name, values.low, values.high, log=values.log)
-        else:
-            drawn[name] = trial.suggest_float(name, values.low, values.high, log=values.log)
-    return [f"{name}={drawn[name]}" for name in space if name in drawn]
+@contextmanager
+def clones_folder() -> Iterator[Path]:
+    """Yield a folder for clones; first remove those of killed searches, if no search is running."""
+    folder = FOLDER / "clones"
+    with (FOLDER / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        except BlockingIOError:
+            pass
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        folder.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as own:
+            yield Path(own)
 
 
-class Worker:
-    """A clone in which one experiment after the other runs."""
+class Clone:
+    """A clone of the project, in which one experiment after the other runs."""
 
     def __init__(self, folder: Path, base: str) -> None:
         self.folder, self.base = folder, base
-        git(ROOT, "clone", "--quiet", "--shared", str(ROOT), str(folder))
-        for name in ("user.name", "user.email"):
-            if not (value := git(ROOT, "config", "--get", "--default", "", name)):
-                raise UserError(f"an experiment is a commit; set git's {name}, which is empty")
-            git(folder, "config", name, value)
-        dvc(folder, "cache", "dir", "--local", dvc(ROOT, "cache", "dir").strip())
+        call(ROOT, "git", "clone", "--quiet", "--shared", str(ROOT), str(folder))
+        for name in ("user.name", "user.email"):  # they may be set in this repository only
+            value = call(ROOT, "git", "config", "--get", "--default", "", name)
+            call(folder, "git", "config", name, value)
+        self.dvc("cache", "dir", "--local", call(ROOT, sys.executable, "-m", "dvc", "cache", "dir"))
         self.restore()
 
+    def dvc(self, *arguments: str) -> str:
+        """Run a dvc command in the clone."""
+        return call(self.folder, sys.executable, "-m", "dvc", *arguments)
+
     def restore(self) -> None:
-        """Undo what the last experiment changed; the data stays."""
-        git(self.folder, "read-tree", "--reset", "-u", self.base)
+        """Undo what the last experiment changed; data that fits is kept."""
+        call(self.folder, "git", "read-tree", "--reset", "-u", self.base)
 
     def run(self, experiment: str, settings: Sequence[str]) -> float:
-        """Run an experiment and bring it into the project; its validation loss.
+        """Run an experiment, bring it into the project, return its validation loss.
 
         Raises UserError: a stage failed.
         """
         self.restore()
-        # Among them are another model's test metrics, which nobody would write anew.
-        shutil.rmtree(self.folder / "metrics", ignore_errors=True)
-        options = [text for setting in settings for text in ("-S", setting)]
-        dvc(self.folder, "exp", "run", "--name", experiment, *options, "train")
-        pattern = f"refs/exps/*/*/{experiment}"
-        ref = git(self.folder, "for-each-ref", "--format=%(refname)", pattern)
-        git(self.folder, "push", "--quiet", "--force", "origin", f"{ref}:{ref}")
-        metrics = json.loads((self.folder / "metrics/train.json").read_text())
-        return float(metrics["validation_loss"])
+        self.dvc("exp", "run", "--name", experiment, *(f"--set-param={s}" for s in settings))
+        refs = f"refs/exps/*/*/{experiment}"
+        ref = call(self.folder, "git", "for-each-ref", "--format=%(refname)", refs)
+        call(self.folder, "git", "push", "--quiet", "--force", "origin", f"{ref}:{ref}")
+        return json.loads((self.folder / "metrics/train.json").read_text())["validation_loss"]
 
 
-class Surplus(Exception):  # noqa: N818
-    """Enough trials are running or have finished without this one."""
+class Search:
+    """An Optuna study whose trials are DVC experiments."""
+
+    def __init__(self, space: Space, params: Params, storage: str) -> None:
+        self.space, self.params = space, params
+        # The workspace as DVC takes it for an experiment: tracked files with their changes.
+        changed = call(ROOT, "git", "status", "--porcelain", "--untracked-files=no")
+        self.base = call(ROOT, "git", *(["stash", "create"] if changed else ["rev-parse", "HEAD"]))
+        self.name = f"search-{fingerprint(self.base)}"
+        self.study = open_study(self.name, storage)
+        self.clones: SimpleQueue[Clone] = SimpleQueue()
+        self.failures = 0
+
+    def run(self, num_trials: int, num_workers: int, folder: Path) -> None:
+        """Run trials until this many have finished, here and on machines that share the study."""
+        done, started = [TrialState.COMPLETE], [TrialState.COMPLETE, TrialState.RUNNING]
+        print(f"{self.name}: {self.count(done)} of {num_trials} trials finished")
+        if self.count(done) < num_trials:
+            clones = [Clone(folder / str(number), self.base) for number in range(num_workers)]
+            clones[0].dvc("repro", "preprocess")  # once; the other clones find it in the run cache
+            for clone in clones:
+                self.clones.put(clone)
+        while self.count(done) < num_trials:
+            optuna.storages.fail_stale_trials(self.study)
+            self.study.optimize(
+                self.evaluate,
+                n_trials=max(0, num_trials - self.count(started)),
+                n_jobs=num_workers,
+                catch=UserError,
+                callbacks=[MaxTrialsCallback(num_trials, started)],  # others start trials as well
+            )
+            if self.failures >= MAX_FAILURES:
+                raise UserError(f"{MAX_FAILURES} trials in a row failed")
+            time.sleep(1)  # until trials of other machines finish, or killed ones turn stale
+        best = self.study.best_trial
+        print(f"Lowest validation loss: {best.value:.6f}, in trial {best.number}. To apply it:")
+        print(f"  dvc exp apply {self.name}-{best.number}")
+
+    def count(self, states: Sequence[TrialState]) -> int:
+        """Count the trials that are in one of these states."""
+        return len(self.study.get_trials(deepcopy=False, states=states))
+
+    def evaluate(self, trial: optuna.Trial) -> float:
+        """Optuna's objective: a trial's validation loss. Raises UserError: the trial failed."""
+        # A seed per trial: neither a continued search nor another machine repeats the samples.
+        self.study.sampler = optuna.samplers.TPESampler(seed=trial.number)
+        settings = sample(trial, self.space, self.params)
+        clone = self.clones.get()
+        try:
+            loss = clone.run(f"{self.name}-{trial.number}", settings)
+        except UserError as error:
+            print(f"trial {trial.number} failed: {error}: {' '.join(settings)}")
+            self.failures += 1
+            if self.failures >= MAX_FAILURES:
+                self.study.stop()
+            raise
+        finally:
+            self.clones.put(clone)
+        print(f"trial {trial.number}: validation loss {loss:.6f}: {' '.join(settings)}")
+        self.failures = 0
+        return loss
 
 
-class Study:
-    """The trials of one space, code and data settings; another of these is another study."""
-
-    def __init__(self, url: str, base: str, trials: int) -> None:
-        self.trials = trials
-        sources = ("search.yaml", "params.yaml", "dvc.yaml", "src", "stages")
-        what = [f"{base}:{source}" for source in sources]
-        digest = hashlib.sha256(git(ROOT, "rev-parse", *what).encode()).hexdigest()
-        self.name = f"search-{digest[:7]}"
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        self.storage = open_storage(url)
-
-    def optuna(self) -> optuna.Study:
-        """Optuna's own view of it, for one thread; a new study where there is none."""
-        return optuna.create_study(storage=self.storage, study_name=self.name, load_if_exists=True)
-
-    def experiment(self, number: int) -> str:
-        """The name of a trial's experiment."""
-        return f"{self.name}-{number}"
-
-    def count(self, *states: TrialState, below: float = float("inf")) -> int:
-        """How many trials of a lower number, if one is given, are in one of these states."""
-        trials = self.optuna().get_trials(deepcopy=False, states=states)
-        return sum(trial.number < below for trial in trials)
-
-    def work(self, worker: Worker, space: Space, params: Params) -> None:
-        """Run trials until enough have finished, here and elsewhere."""
-        study = self.optuna()
-        failures, waiting = 0, False
-
-        def objective(trial: optuna.Trial) -> float:
-            # Of workers that begin at once, those with the lowest numbers go on.
-            if self.count(*TAKEN, below=trial.number) >= self.trials:
-                raise Surplus
-            # A seed a trial, so that a search that was interrupted doesn't draw the same again.
-            study.sampler = optuna.samplers.TPESampler(seed=trial.number, constant_liar=True)
-            settings = draw(trial, space, params)
-            try:
-                loss = worker.run(self.experiment(trial.number), settings)
-            except UserError as error:
-                print(f"trial {trial.number}: failed: {' '.join(settings)}: {error}")
-                raise
-            print(f"trial {trial.number}: validation loss {loss}: {' '.join(settings)}")
-            return loss
-
-        while self.count(TrialState.COMPLETE) < self.trials:
-            optuna.storages.fail_stale_trials(study)
-            if self.count(*TAKEN) >= self.trials:
-                if not waiting:
-                    print(f"waiting for the last trials; one killed elsewhere fails in {SILENCE} s")
-                waiting = True
-                time.sleep(1)
-                continue
-            waiting = False
-            try:
-                study.optimize(objective, n_trials=1, catch=Surplus)
-                failures = 0
-            except UserError as error:
-                failures += 1
-                if failures == FAILURES:
-                    raise UserError(f"{FAILURES} trials failed one after the other") from error
-
-
-def open_storage(url: str, tries: int = 3) -> optuna.storages.RDBStorage:
-    """The database of this URL. Of two searches that create its tables at once, one tries again."""
-    try:
-        return optuna.storages.RDBStorage(url, heartbeat_interval=HEARTBEAT, grace_period=SILENCE)
-    except SQLAlchemyError:
-        if tries == 1:
+def open_study(name: str, url: str, retries: int = 2) -> optuna.Study:
+    """Open the study of this name in a database, or create it."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    try:  # in seconds; a trial without a heartbeat for the grace period counts as failed
+        storage = optuna.storages.RDBStorage(url, heartbeat_interval=5, grace_period=30)
+    except SQLAlchemyError:  # another machine may be creating the tables
+        if retries == 0:
             raise
         time.sleep(1)
-        return open_storage(url, tries - 1)
+        return open_study(name, url, retries - 1)
+    return optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
 
 
-def git(folder: Path, *arguments: str) -> str:
-    """What git says. Raises UserError: it failed."""
-    return called(folder, "git", *arguments).strip()
+def fingerprint(base: str) -> str:
+    """Digest of what the trials of a study have in common: code, params and space."""
+    paths = ("src", "stages", "dvc.yaml", "params.yaml", "search.yaml")
+    code = call(ROOT, "git", "rev-parse", *(f"{base}:{path}" for path in paths))
+    return hashlib.sha256(code.encode()).hexdigest()[:7]
 
 
-def dvc(folder: Path, *arguments: str) -> str:
-    """What DVC says. Raises UserError: it or a stage failed."""
-    return called(folder, sys.executable, "-m", "dvc", *arguments)
+def sample(trial: optuna.Trial, space: Space, params: Params) -> list[str]:
+    """Sample a point of the space, as `name=value` for `dvc exp run --set-param`.
+
+    Settings of a model, augmentation, optimizer or schedule are sampled only if it is chosen.
+    """
+    sampled: dict[str, Any] = {}
+    for name in sorted(space, key=lambda name: name not in BLOCKS):  # choices before their blocks
+        settings = params.model_dump() | sampled
+        chosen = {block: settings[choice] for choice, block in BLOCKS.items()}
+        block, _, rest = name.partition(".")
+        if block not in chosen or rest.startswith(f"{chosen[block]}."):
+            sampled[name] = suggest(trial, name, space[name])
+    return [f"{name}={sampled[name]}" for name in space if name in sampled]
 
 
-def called(folder: Path, *command: str) -> str:
-    """What a command wrote to its standard output. Raises UserError: it failed; its own reason."""
+def suggest(trial: optuna.Trial, name: str, values: Range | list[Any]) -> str | int | float:
+    """Let Optuna choose one of `values`."""
+    if isinstance(values, list):  # as text, since Optuna's database stores no lists
+        texts = [value if isinstance(value, str) else json.dumps(value) for value in values]
+        return trial.suggest_categorical(name, texts)
+    if isinstance(values.low, int) and isinstance(values.high, int):
+        return trial.suggest_int(name, values.low, values.high, log=values.log)
+    return trial.suggest_float(name, values.low, values.high, log=values.log)
+
+
+def call(folder: Path, *command: str) -> str:
+    """Run a command and return its output. Raises UserError: it failed; with its error message."""
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode:
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        said = [line for line in lines if line.lower().startswith(("error: ", "fatal: "))]
-        reason = (said or lines[-1:] or [f"exit code {done.returncode}"])[0]
-        raise UserError(reason.partition(": ")[2] if said else f"{' '.join(command)}: {reason}")
-    return done.stdout
-
-
-def remove_leftovers() -> None:
-    """Delete the clones of this search, and of those that were killed."""
-    for folder in FOLDER.glob("*-*"):
-        pid = int(folder.name.partition("-")[0])
-        if pid == os.getpid() or not running(pid):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def running(pid: int) -> bool:
-    """Whether there is a process of this id."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        output = (done.stdout + done.stderr).splitlines()
+        lines = [line.strip() for line in output if line.strip()] or ["it printed nothing"]
+        errors = [line for line in lines if line.lower().startswith(("error: ", "fatal: "))]
+        raise UserError(errors[0].partition(": ")[2] if errors else lines[-1])
+    return done.stdout.strip()
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run(main)

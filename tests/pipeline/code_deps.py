@@ -1,4 +1,4 @@
-"""Which code a stage runs: computed from what a fresh interpreter loads, written to dvc.yaml."""
+"""Code dependencies of each stage: what a fresh interpreter loads, written to dvc.yaml."""
 
 import re
 import subprocess
@@ -14,20 +14,22 @@ LOADED = """
 import runpy, sys
 from pathlib import Path
 root = Path.cwd().resolve()
+sys.path.insert(0, "stages")  # as `python stages/...` does
 runpy.run_path(sys.argv[1], run_name="imported")
 names = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
 files = {Path(name).resolve() for name in names if name}
-print(*sorted(f.relative_to(root).as_posix() for f in files if f.is_relative_to(root / "src")))
+mine = [root / "src", root / "stages"]
+print(*sorted(f.relative_to(root).as_posix() for f in files if any(map(f.is_relative_to, mine))))
 """
 
 
 def code_deps(stage: str) -> list[str]:
-    """The stage's script and every module of this checkout that importing it loads."""
+    """The stage's script and every module of this checkout that it imports."""
     script = f"stages/{stage}.py"
     loaded = subprocess.run(
         [sys.executable, "-c", LOADED, script], cwd=ROOT, check=True, capture_output=True, text=True
     )
-    return [script, *loaded.stdout.split()]
+    return [script, *(name for name in loaded.stdout.split() if name != script)]
 
 
 def stages() -> list[str]:

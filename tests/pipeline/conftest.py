@@ -7,6 +7,13 @@ import pytest
 from .project import SMALL, Project
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what drives make and dvc; `make check` leaves it out."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.pipeline)
+
+
 @pytest.fixture(scope="session")
 def fresh_clone(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The working tree as somebody else finds it. Not to be changed by a test."""

@@ -3,8 +3,8 @@
 import pytest
 import yaml
 
-from mnist_pipeline import params
-from mnist_pipeline.params import NOT_INPUTS
+from mnist_pipeline.common import params
+from mnist_pipeline.common.params import NOT_INPUTS
 
 from .code_deps import DVC_YAML, ROOT, code_deps, listed_deps, stages
 

@@ -3,10 +3,11 @@
 import json
 import os
 import shlex
+from pathlib import Path
 
 import pytest
 
-from mnist_pipeline.tensorfiles import load_tensors
+from mnist_pipeline.common.tensors import load_tensors
 
 from .project import BIN, Project, ran
 from .test_stale import wait_for_queue
@@ -37,13 +38,8 @@ def test_an_experiment_with_another_optimizer(project: Project) -> None:
     [
         ("seed=1", ["train", "evaluate"]),
         ("validation_fraction=0.2", ["preprocess", "train", "evaluate"]),
-        ("optimizers.adam.lr=1e-4", ["train", "evaluate"]),
-        ("device=cpu", ["train", "evaluate"]),
         ("optimizers.sgd.lr=0.5", []),
-        ("schedules.step.gamma=0.5", []),
         ("num_workers=2", []),
-        ("log_every=7", []),
-        ('mirrors=["/nowhere"]', []),
     ],
 )
 def test_a_setting_reruns_the_stages_that_use_it(
@@ -65,8 +61,7 @@ def test_every_model_setting_loss_optimizer_and_schedule_trains(project: Project
     for settings in (
         ["optimizer=sgd", "optimizers.sgd.lr=0.1", "optimizers.sgd.momentum=0.9",
          "optimizers.sgd.nesterov=true", "schedule=one_cycle"],
-        ["optimizer=adamw", "schedule=cosine", "loss=bce", "normalization=standard",
-         "shuffle=blocks"],
+        ["optimizer=adamw", "schedule=cosine", "loss=bce", "normalization=standard"],
         ["optimizer=rmsprop", "schedule=step", "loss=mse", "keep=best"],
         ["models.mlp.hidden_sizes=[500]", "models.mlp.activation=gelu", "models.mlp.dropout=0.2",
          "loss=nll", "shuffle=false"],
@@ -75,26 +70,33 @@ def test_every_model_setting_loss_optimizer_and_schedule_trains(project: Project
     ):  # fmt: skip
         overrides = [argument for setting in settings for argument in ("-S", setting)]
         project.run("git", "checkout", "--quiet", ".")
-        assert ran(project.dvc("exp", "run", *overrides)) == ["train", "evaluate"]
-        assert project.read("metrics/test.json")["accuracy"] > 0.6, settings
+        assert ran(project.dvc("exp", "run", *overrides, "train")) == ["train"]
+        assert project.read("metrics/train.json")["validation_accuracy"] > 0.6, settings
 
 
-def test_a_recipe_and_an_ensemble_of_it(project: Project) -> None:
+def test_a_recipe(project: Project) -> None:
     recipe = shlex.split((project.folder / "recipes/quick").read_text())
     steps = ["-S", "epochs=3", "-S", "augmentation=affine", "-S", "label_smoothing=0.1"]
-    output = project.dvc("exp", "run", *recipe, *steps, "-S", "ensemble=2")
-    assert ran(output) == ["train", "evaluate"]
-    assert "Network 2 of 2, seed 1" in output
+    steps += ["-S", "precision=float32"]  # processors without bfloat16 take minutes
+    assert ran(project.dvc("exp", "run", *recipe, *steps)) == ["train", "evaluate"]
     assert project.read("metrics/test.json")["accuracy"] > 0.9
     assert len((project.folder / "metrics/history.csv").read_text().splitlines()) == 4
-    model = project.folder / "models/model.safetensors"
-    ensemble, _ = load_tensors(model, "train")
-    assert not list(model.parent.glob("checkpoint*"))
 
-    project.dvc("exp", "run", *recipe, *steps, "-S", "seed=1", "-S", "ensemble=1")
-    alone, _ = load_tensors(model, "train")
-    assert all(tensor.equal(ensemble[f"1.{name}"]) for name, tensor in alone.items())
-    assert not all(tensor.equal(ensemble[f"0.{name}"]) for name, tensor in alone.items())
+
+def test_git_tracks_the_small_metrics_only(project: Project) -> None:
+    project.dvc("exp", "run", "-S", "seed=1")
+    changed = project.run("git", "status", "--porcelain", "metrics", "models", "pictures").split()
+    assert {name for name in changed if "/" in name} <= {
+        f"metrics/{name}"
+        for name in ("test.json", "train.json", "history.csv", "classes.csv", "reliability.csv")
+    }
+
+
+def test_the_model_is_an_artifact(project: Project, tmp_path: Path) -> None:
+    out = tmp_path / "model.safetensors"
+    project.run("git", "tag", "-a", "digits-classifier@v1.0.0", "-m", "a release")
+    project.dvc("artifacts", "get", ".", "digits-classifier", "--out", str(out))
+    assert out.read_bytes() == (project.folder / "models/model.safetensors").read_bytes()
 
 
 def test_plots_draw_without_options(project: Project) -> None:
@@ -109,23 +111,23 @@ def test_plots_draw_without_options(project: Project) -> None:
         assert "<DVC_METRIC" not in json.dumps(plot["content"]), name
 
 
-def test_twelve_experiments_on_four_workers(project: Project) -> None:
+def test_six_experiments_on_three_workers(project: Project) -> None:
     """A grid over what preprocess reads too: it runs once, as one experiment of it came first."""
     (project.folder / ".venv").symlink_to(BIN.parent)
     split = ("-S", "validation_fraction=0.2")
     project.dvc("exp", "run", "--temp", *split, "preprocess")
-    grid = ("-S", "optimizer=sgd,adam,rmsprop", "-S", "seed=1,2,3,4", "-S", "epochs=1")
+    grid = ("-S", "optimizer=sgd,adam", "-S", "seed=1,2,3", "-S", "epochs=1")
     project.dvc("exp", "run", "--queue", *split, *grid, "train")
     # Into no pipe: the workers would hold it open. They stop when the queue is empty.
-    project.run("sh", "-c", "make queue WORKERS=4 >/dev/null 2>&1")
+    project.run("sh", "-c", "make queue WORKERS=3 >/dev/null 2>&1")
     try:
-        tasks = wait_for_queue(project, 12)
+        tasks = wait_for_queue(project, 6)
     finally:
         project.dvc("queue", "stop", "--kill")
-    assert tasks.count("Success") == 12, tasks
+    assert tasks.count("Success") == 6, tasks
 
     logs = [path.read_text() for path in (project.folder / ".dvc/tmp/exps/run").rglob("*.out")]
-    assert sum(ran(log).count("train") for log in logs) == 12
+    assert sum(ran(log).count("train") for log in logs) == 6
     assert sum(ran(log).count("preprocess") for log in logs) == 0
 
     (_, branch) = json.loads(project.dvc("exp", "show", "--json"))
@@ -138,7 +140,7 @@ def test_twelve_experiments_on_four_workers(project: Project) -> None:
             losses[settings["optimizer"], settings["seed"]] = metrics["validation_loss"]
             md5 = data["outs"]["models/model.safetensors"]["hash"]
             model = project.folder / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
-            threads = load_tensors(model, "train")[1]["engine"]["threads"]
-            assert threads == max(1, (os.cpu_count() or 1) // 4)
-    assert len(losses) == len(set(losses.values())) == 12
+            threads = load_tensors(model)[1]["environment"]["threads"]
+            assert threads == max(1, (os.cpu_count() or 1) // 3)
+    assert len(losses) == len(set(losses.values())) == 6
     assert project.run("git", "status", "--porcelain") == ""

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mnist_pipeline.errors import UserError
-from mnist_pipeline.folders import read_folder
-from mnist_pipeline.idx import read_idx
-from mnist_pipeline.prepare import PictureError
-from mnist_pipeline.sources import download
-from mnist_pipeline.splits import read_raw
+from mnist_pipeline.common.errors import UserError
+from mnist_pipeline.raw.folders import read_folder
+from mnist_pipeline.raw.idx import read_idx
+from mnist_pipeline.raw.prepare import PictureError
+from mnist_pipeline.raw.sources import download
+from mnist_pipeline.splits.write import read_raw
 
 from .project import Project, ran
 
@@ -63,7 +63,7 @@ def test_a_folder_goes_through_the_pipeline_and_is_never_stale(clone: Project) -
     assert "Traceback" not in output
 
 
-def test_what_other_datasets_use_is_no_folder(project: Project) -> None:
+def test_other_datasets_use_no_folder(project: Project) -> None:
     lock = project.read("dvc.lock")["stages"]["download"]["deps"]
     assert [dep["path"] for dep in lock if not dep["path"].endswith(".py")] == ["data/none"]
     for settings in ({"folder": "pictures"}, {"dataset": "folder", "folder": "data/none"}):
@@ -98,7 +98,7 @@ def test_more_classes_than_a_byte_can_count(tmp_path: Path) -> None:
     assert raw.classes == names
     for split in (raw.train, raw.test):
         assert split.labels.tolist() == list(range(300))
-    assert read_idx(tmp_path / "raw/Folder/raw/train-labels-idx1-ubyte").dtype == ">i4"
+    assert read_idx(tmp_path / "raw/folder/train-labels.idx").dtype == ">i4"
 
 
 def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
@@ -116,4 +116,4 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     with pytest.raises(PictureError, match=r"b/1\.png: found an empty file"):
         read_folder(tmp_path)
     write_pictures(tmp_path, ["train", "test"], 2)
-    assert "found a, b, test, train, expected train and test alone" in problem(tmp_path)
+    assert "found a, b, test, train, expected only train and test" in problem(tmp_path)

@@ -11,9 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-from mnist_pipeline.tensorfiles import load_tensors
+from mnist_pipeline.common.tensors import load_tensors
 
 from .project import BIN, Project, ran
 
@@ -37,7 +35,7 @@ def start(project: Project, log: Path, *command: str) -> subprocess.Popen[bytes]
 
 
 def test_a_dozen_kills(project: Project, tmp_path: Path) -> None:
-    project.set_params(epochs=60, batch_size=16)  # a training of seconds
+    project.set_params(epochs=60, batch_size=16)  # a run of seconds
     (project.folder / ".venv").symlink_to(BIN.parent)
     project.dvc("repro")
     expected, lock = project.outs(), (project.folder / "dvc.lock").read_bytes()
@@ -74,16 +72,16 @@ def test_a_dozen_kills(project: Project, tmp_path: Path) -> None:
         for name, content in project.outs().items():
             if Path(name).name.startswith("."):
                 continue  # a temporary name
-            if name == "models/checkpoint-1.safetensors":
-                load_tensors(project.folder / name, "train")
+            if name == "models/checkpoint.safetensors":
+                load_tensors(project.folder / name)
             elif name == "metrics/history.csv":
-                assert history.startswith(content), "a row an epoch, whole rows"
+                assert history.startswith(content), "one row per epoch, whole rows"
             else:
                 assert content == expected[name], f"{name} is neither whole nor absent"
         if process.returncode == 0:
             assert project.outs() == expected
             assert (project.folder / "dvc.lock").read_bytes() == lock
-            assert not (project.folder / "models/checkpoint-1.safetensors").exists()
+            assert not (project.folder / "models/checkpoint.safetensors").exists()
             if kills == KILLS:
                 break
             start_over()
@@ -121,33 +119,38 @@ def test_a_half_written_table_of_locks_is_no_obstacle(project: Project) -> None:
     assert ran(project.run("make", "repro")) == ["train", "evaluate"]
 
 
-@pytest.mark.parametrize("moment", ["in the imports", "in the training"])
-def test_ctrl_c_prints_one_line_at_most(project: Project, tmp_path: Path, moment: str) -> None:
+def test_ctrl_c_during_the_imports_prints_nothing(project: Project, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    process = start(project, log, "python", "-X", "importtime", "stages/train.py")
+    wait_until(lambda: " torch._utils" in log.read_text(), process)  # the rest of torch: a second
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(30) != 0
+    lines = log.read_text().splitlines()
+    assert [line for line in lines if not line.startswith("import time:")] == []
+    assert not any(line.endswith("mnist_pipeline.training.run") for line in lines), "too late"
+
+
+def test_ctrl_c_in_the_training_prints_one_line(project: Project, tmp_path: Path) -> None:
     project.set_params(epochs=100000, log_every=1)
     log = tmp_path / "log"
     process = start(project, log, "python", "stages/train.py")
-    if moment == "in the training":
-        wait_until(lambda: "Step [1/17]" in log.read_text(), process)
-    else:
-        time.sleep(0.7)
+    wait_until(lambda: "Step [1/17]" in log.read_text(), process)
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(30) != 0
-    said = [
-        line for line in log.read_text().splitlines() if not line.startswith(("Epoch", "Train"))
-    ]
-    assert said == (["interrupted"] if moment == "in the training" else [])
+    assert process.wait(30) == 130
+    lines = log.read_text().splitlines()
+    assert [line for line in lines if not line.startswith(("Epoch", "Train"))] == ["interrupted"]
 
 
-def test_another_setting_after_a_kill_starts_afresh_and_says_so(
+def test_another_setting_after_a_kill_starts_from_the_beginning_and_says_so(
     project: Project, tmp_path: Path
 ) -> None:
     project.set_params(epochs=100000)
     process = start(project, tmp_path / "log", "dvc", "repro")
-    checkpoint = project.folder / "models/checkpoint-1.safetensors"
+    checkpoint = project.folder / "models/checkpoint.safetensors"
     wait_until(checkpoint.exists, process)
     kill(process, signal.SIGKILL)
     project.set_params(epochs=3, seed=5)
     output = project.dvc("repro")
-    assert "checkpoint-1.safetensors: of other params; training starts afresh" in output
+    assert "checkpoint.safetensors: different params; training starts from the beginning" in output
     assert not checkpoint.exists()
     assert project.read("metrics/train.json")["epoch"] == 3

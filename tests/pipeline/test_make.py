@@ -16,11 +16,11 @@ def with_environment(project: Project) -> Project:
 
 def test_make_alone_lists_the_targets(clone: Project) -> None:
     output = clone.run("make")
-    for target in ("env", "repro", "test", "lint", "lock"):
+    for target in ("env", "repro", "check", "test", "vote", "lock"):
         assert f"make {target} " in output
 
 
-def test_a_python_too_old_is_told(clone: Project, tmp_path: Path) -> None:
+def test_an_old_python_is_refused(clone: Project, tmp_path: Path) -> None:
     old = tmp_path / "python2"
     old.write_text("#!/bin/sh\necho Python 2.7.18\nexit 1\n")
     old.chmod(0o755)
@@ -32,7 +32,7 @@ def test_without_any_source_the_digits_are_used_and_it_says_so(clone: Project) -
     project = with_environment(clone)
     output = project.run("make", "repro")
     assert "Installing" not in output
-    assert "none of its sources could be reached" in output
+    assert "No source of the raw data could be reached" in output
     assert "embedded digits instead" in output
     assert ran(output) == ["download", *ALL]
     assert project.read("params.yaml")["dataset"] == "digits"
@@ -47,7 +47,7 @@ def test_a_mirror_with_the_wrong_files_is_an_error_and_no_reason_for_the_digits(
     project = with_environment(clone)
     with serve({"train-images-idx3-ubyte.gz": b"something else"}) as mirror:
         output = project.run("make", "repro", status=2, MNIST_MIRROR=mirror.url("good"))
-    assert "not the right file" in output
+    assert "the MD5 of the file is wrong" in output
     assert "Traceback" not in output
     assert "digits instead" not in output
     assert project.read("params.yaml")["dataset"] == "mnist"

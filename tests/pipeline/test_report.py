@@ -1,5 +1,6 @@
 """`make report`: one page, opened in a real Chromium."""
 
+import re
 import shutil
 from collections.abc import Iterator
 
@@ -43,11 +44,10 @@ def report(project: Project) -> str:
     return (project.folder / "reports/index.html").read_text("utf-8")
 
 
-def test_the_report_of_an_experiment_is_drawn_in_every_view(
-    project: Project, chromium: Browser
-) -> None:
+def test_report_of_an_experiment_in_every_view(project: Project, chromium: Browser) -> None:
     project.dvc("exp", "run", "-S", "optimizer=rmsprop", "--name", "other")
-    report(project)
+    ids = re.findall(r' id="([^"]*)"', report(project))
+    assert len(ids) == len(set(ids))  # the SVGs share the page's ids
     address = (project.folder / "reports/index.html").as_uri()
     seen, backgrounds = [], set()
     for view in VIEWS.values():
@@ -64,14 +64,15 @@ def test_the_report_of_an_experiment_is_drawn_in_every_view(
         assert len(plots) == 8
         assert all(drawn for _, drawn in plots), plots
         pictures = page.eval_on_selector_all("img", PICTURES_DRAWN)
-        assert len(pictures) == 5, pictures  # of two commits; the samples are the same
+        assert len(pictures) == 5, pictures  # of two revisions; the samples are the same
         assert all(drawn for _, drawn in pictures), pictures
         assert page.evaluate(FITS)
         assert "rmsprop" in page.inner_text("#params .changed >> nth=0")
         assert "accuracy" in page.inner_text("#metrics .changed >> nth=0")
+        assert "main" in page.inner_text("#experiments .commit")
         assert "optimizer=rmsprop" in page.inner_text("#experiments")
-        assert page.locator(".graph g").count() == 4
-        assert page.locator(".graph .stale, .problem").count() == 0
+        assert page.locator("#stages .state").all_inner_texts() == ["up to date"] * 4
+        assert page.locator(".problem").count() == 0
         backgrounds.add(page.evaluate(BACKGROUND))
         if view["color_scheme"] == "dark":
             page.emulate_media(media="print")
@@ -81,13 +82,22 @@ def test_the_report_of_an_experiment_is_drawn_in_every_view(
 
 
 def test_a_fresh_clone_has_a_report_that_says_what_is_missing(clone: Project) -> None:
-    page = report(clone)
-    assert page.count('<figure class="plot') == 8
+    page = " ".join(report(clone).split())
+    assert page.count('<figure class="plot"') == 6
+    assert page.count('<td class="state">changed') == 4
+    predictions = "<code>metrics/predictions.csv</code> is missing in the workspace"
+    assert page.count(predictions) == 2
+    assert f"Confusion matrix, normalized by actual class: {predictions}" in page
     for name in ("mistakes", "samples", "first_layer"):
-        assert f"<code>pictures/{name}.png</code> isn't here: <code>make repro</code>" in page
+        assert f"<code>pictures/{name}.png</code> is missing in the workspace" in page
+    assert page.count("<code>dvc pull</code> fetches it") == 5
     assert "None yet" in page
-    for folder in ("metrics", ".git"):
-        shutil.rmtree(clone.folder / folder)
+
+
+def test_report_names_each_dvc_command_that_failed(clone: Project) -> None:
+    shutil.rmtree(clone.folder / ".git")
     page = report(clone)
-    assert "dvc exp show: ERROR" in page
-    assert "No plots yet" in page
+    for command in ("plots diff", "exp show", "metrics diff", "params diff", "status"):
+        assert f'<pre class="problem">dvc {command}: ERROR' in page
+    assert "No plots found" in page
+    assert "up to date" not in page

@@ -1,4 +1,4 @@
-"""`make search`: Optuna's trials as DVC's experiments, interrupted, continued and shared."""
+"""`make search`: Optuna's trials as DVC's experiments, interrupted, continued, and ended early."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.trial import TrialState
@@ -19,13 +20,28 @@ optimizers.adam.lr: {low: 1e-4, high: 1e-2, log: true}
 models.mlp.hidden_sizes: [[32], [64, 32]]
 epochs: {low: 1, high: 2}
 """
-STORE = ".dvc/tmp/search/trials.db"
+
+
+def prepare(project: Project, space: str) -> Project:
+    (project.folder / ".venv").symlink_to(BIN.parent)
+    (project.folder / "search.yaml").write_text(space)
+    project.commit("a space")
+    return project
 
 
 def trials_of(project: Project) -> list[optuna.trial.FrozenTrial]:
-    storage = f"sqlite:///{project.folder / STORE}"
+    storage = f"sqlite:///{project.folder}/.dvc/tmp/search/trials.db"
     (name,) = optuna.get_all_study_names(storage)
     return optuna.load_study(storage=storage, study_name=name).trials
+
+
+def experiments_of(project: Project) -> dict[int, Any]:
+    """What `dvc exp show` tells of each trial's experiment, by the trial's number."""
+    _, branch = json.loads(project.dvc("exp", "show", "--json"))
+    return {
+        int(experiment["name"].split("-")[-1]): experiment["revs"][0]["data"]
+        for experiment in branch["experiments"]
+    }
 
 
 def start(project: Project, log: Path, *arguments: str) -> subprocess.Popen:
@@ -40,27 +56,26 @@ def start(project: Project, log: Path, *arguments: str) -> subprocess.Popen:
         )
 
 
-def wait_for_the_second_trial(project: Project, search: subprocess.Popen, log: Path) -> None:
-    """Until trial 0 has finished and trial 1 has begun."""
+def wait_for_trial(project: Project, search: subprocess.Popen, log: Path, finished: int) -> None:
+    """Wait until so many trials have finished and the next one is running."""
     deadline = time.monotonic() + 200
+    clones = project.folder / ".dvc/tmp/search/clones"
     while search.poll() is None and time.monotonic() < deadline:
-        if "trial 0:" in log.read_text():
+        if log.read_text().count("validation loss") == finished and [*clones.glob("*/0/stages")]:
             states = [trial.state for trial in trials_of(project)]
-            if states == [TrialState.COMPLETE, TrialState.RUNNING]:
+            if states == [*[TrialState.COMPLETE] * finished, TrialState.RUNNING]:
                 return
-        time.sleep(0.2)
+        time.sleep(0.1)
     raise AssertionError(log.read_text())
 
 
 def test_a_search_killed_in_a_trial_and_continued_by_two_workers(
     project: Project, tmp_path: Path
 ) -> None:
-    (project.folder / ".venv").symlink_to(BIN.parent)
-    (project.folder / "search.yaml").write_text(SPACE)
-    project.commit("a space")
+    prepare(project, SPACE)
     log = tmp_path / "log"
     search = start(project, log, "TRIALS=4")
-    wait_for_the_second_trial(project, search, log)
+    wait_for_trial(project, search, log, finished=1)
     os.killpg(search.pid, signal.SIGKILL)
     search.wait()
 
@@ -69,54 +84,89 @@ def test_a_search_killed_in_a_trial_and_continued_by_two_workers(
     trials = {t.number: t for t in trials_of(project) if t.state == TrialState.COMPLETE}
     assert len(trials) == 4
     assert 1 not in trials, "it was killed"
-    best = min(trials.values(), key=lambda trial: trial.value or 0)
-    assert f"-{best.number} && dvc repro" in output.splitlines()[-1]
 
-    _, branch = json.loads(project.dvc("exp", "show", "--json"))
-    found = {int(each["name"].split("-")[-1]): each["revs"][0] for each in branch["experiments"]}
-    assert found.keys() == trials.keys()
+    experiments = experiments_of(project)
+    assert experiments.keys() == trials.keys()
     for number, trial in trials.items():
-        data = found[number]["data"]
-        settings = data["params"]["params.yaml"]["data"]
-        metrics = data["metrics"]
+        settings = experiments[number]["params"]["params.yaml"]["data"]
+        metrics = experiments[number]["metrics"]
         assert metrics["metrics/train.json"]["data"]["validation_loss"] == trial.value
-        assert "data" not in metrics.get("metrics/test.json", {}), "the test split chooses nothing"
         optimizer, epochs = trial.params["optimizer"], trial.params["epochs"]
         assert (settings["optimizer"], settings["epochs"]) == (optimizer, epochs)
-        lr = settings["optimizers"][optimizer]["lr"]
         assert trial.params == {
             "optimizer": optimizer,
-            f"optimizers.{optimizer}.lr": lr,
+            f"optimizers.{optimizer}.lr": settings["optimizers"][optimizer]["lr"],
             "models.mlp.hidden_sizes": json.dumps(settings["models"]["mlp"]["hidden_sizes"]),
             "epochs": epochs,
         }
+    losses = {e["metrics"]["metrics/test.json"]["data"]["loss"] for e in experiments.values()}
+    assert len(losses) == 4, "each has test metrics of its own"
     assert project.run("git", "status", "--porcelain") == ""
-    assert [path.name for path in (project.folder / STORE).parent.iterdir()] == ["trials.db"]
+    assert project.run("git", "branch", "--show-current") == "main\n"
+    assert [*(project.folder / ".dvc/tmp/search/clones").iterdir()] == [], "that of the kill too"
 
-    project.run("sh", "-c", output.splitlines()[-1])  # the line that takes the best one over
+    project.run("sh", "-c", output.splitlines()[-1])  # the line that applies the best trial
+    best = min(trials.values(), key=lambda trial: trial.value or 0)
     assert project.read("metrics/train.json")["validation_loss"] == best.value
-    assert 0 < project.read("metrics/test.json")["accuracy"] <= 1
+    assert (
+        project.read("metrics/test.json")
+        == (experiments[best.number]["metrics"]["metrics/test.json"]["data"])
+    )
+    assert "up to date" in project.dvc("status")
 
 
-def test_mistakes_are_answered_with_a_sentence_each(clone: Project) -> None:
+def test_code_changed_during_a_search_is_not_what_its_trials_run(
+    project: Project, tmp_path: Path
+) -> None:
+    prepare(project, SPACE)
+    (project.folder / ".dvc/tmp/search").mkdir(parents=True)
+    (project.folder / ".dvc/tmp/search/trials.db-journal").touch()  # no name in there is parsed
+    log = tmp_path / "log"
+    search = start(project, log, "TRIALS=2")
+    wait_for_trial(project, search, log, finished=0)
+    with (project.folder / "stages/train.py").open("a") as code:
+        code.write("raise SystemExit('error: changed code')\n")
+    assert search.wait(200) == 0, log.read_text()
+    assert experiments_of(project).keys() == {0, 1}
+    assert project.run("git", "status", "--porcelain") == " M stages/train.py\n"
+
+
+def test_three_failed_trials_in_a_row_end_a_search(project: Project) -> None:
+    (project.folder / "stages/train.py").write_text("raise SystemExit('error: no luck today')\n")
+    prepare(project, SPACE)
+    output = project.run("make", "search", status=2)
+    assert "trial 0 failed: no luck today: optimizer=" in output
+    assert output.count("failed: no luck today") == 3
+    assert "error: 3 trials in a row failed" in output
+    assert "Traceback" not in output
+
+
+def test_each_mistake_has_its_message(clone: Project) -> None:
     (clone.folder / ".venv").symlink_to(BIN.parent)
     (clone.folder / "search.yaml").write_text(
         "optimiser: [sgd]\n"
         "schedule: [constant, cosin]\n"
         "optimizers.adam.lr: {low: 0.1, high: 0.01}\n"
+        "optimizers.sgd.lr: {low: 0.1, hihg: 0.2}\n"
+        "models.mlp.dropout: {low: 0.0, high: 0.5, log: true}\n"
         "batch_size: 32\n"
         "loss: [mse, nll]\n"
     )
     output = clone.run("make", "search", status=2)
-    assert [line.strip() for line in output.splitlines()[1:6]] == [
+    assert [line.strip() for line in output.splitlines()[1:9]] == [
         "optimiser: unknown setting; did you mean optimizer?",
         "schedule: found cosin, expected one of constant, step, cosine, one_cycle;"
         " did you mean cosine?",
         "optimizers.adam.lr: found low 0.1, expected less than high 0.01",
+        "optimizers.sgd.lr.high: missing",
+        "optimizers.sgd.lr.hihg: unknown setting; did you mean high?",
+        "models.mlp.dropout: found low 0.0, expected more than 0 for log: true",
         "batch_size: expected a list of values, or {low: number, high: number}",
-        "loss: can't be searched, as it changes what the validation loss is",
+        "loss: cannot be searched, because it changes what a validation loss means",
     ]
     clone.run("git", "checkout", "search.yaml")
     output += clone.run("make", "search", "STORAGE=sqlite:////nowhere/trials.db", status=2)
-    assert "error: the storage's database can't be used: unable to open database file" in output
+    assert "error: the storage's database cannot be used: unable to open database file" in output
+    output += clone.run("make", "search", "TRIALS=0", status=2)
+    assert "error: TRIALS and WORKERS: expected positive integers" in output
     assert "Traceback" not in output

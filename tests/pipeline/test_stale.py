@@ -8,13 +8,13 @@ from typing import Any
 
 import yaml
 
-from mnist_pipeline import params
-from mnist_pipeline.params import NOT_INPUTS, Params, TrainParams, read_params
+from mnist_pipeline.common import params
+from mnist_pipeline.common.params import NOT_INPUTS, Params, TrainParams, read_params
 
 from .code_deps import listed_deps, stages
 from .project import ROOT, Project
 
-MODULES = sorted((ROOT / "src/mnist_pipeline").glob("*.py"))
+MODULES = sorted((ROOT / "src/mnist_pipeline").rglob("*.py"))
 
 
 def stale(project: Project) -> set[str]:
@@ -34,7 +34,7 @@ def test_a_changed_module_makes_the_stages_that_use_it_stale_and_no_others(
         table[name] = (expected, stale(project))
         path.write_bytes(module.read_bytes())
     for name, (expected, found) in table.items():
-        print(f"{name:44} {', '.join(sorted(found))}")
+        print(f"{name:50} {', '.join(sorted(found))}")
         assert found == expected != set(), name
 
 
@@ -92,13 +92,13 @@ def test_settings_make_stale_exactly_the_stages_that_read_them(project: Project)
             assert stale_with(name, changed(value)) == expected, name
 
 
-def test_what_shapes_a_training_is_what_dvc_is_told(project: Project) -> None:
+def test_what_shapes_a_run_is_what_dvc_is_told(project: Project) -> None:
     """A checkpoint is bound to the same settings as dvc.lock."""
     inputs = read_params(project.folder / "params.yaml", TrainParams).inputs()
     lock = project.read("dvc.lock")["stages"]["train"]["params"]["params.yaml"]
     for choice, block in params.BLOCKS.items():
         assert inputs.pop(block) == lock.pop(f"{block}.{inputs[choice]}")
-    lock.pop("launcher")  # of which the number of processes counts, see runtime.engine
+    lock.pop("launcher")  # only the number of processes counts, see runtime.environment
     assert inputs == lock
 
 

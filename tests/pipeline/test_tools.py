@@ -1,20 +1,26 @@
-"""The tools beside the pipeline: the trained model on pictures, and as ONNX."""
+"""Tools that use trained models: on pictures, as ONNX, several of them voting."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
+import pytest
+import torch
 from PIL import Image
 
-from mnist_pipeline.data import load_split
-from mnist_pipeline.prepare import prepare
+from mnist_pipeline.model.inference import inference_loader, predict
+from mnist_pipeline.model.losses import LOSSES
+from mnist_pipeline.model.networks import load_model
+from mnist_pipeline.raw.prepare import prepare
+from mnist_pipeline.splits.batches import load_split
 
-from .project import Project
+from .project import BIN, Project
 
 
 def test_every_picture_is_answered_and_the_others_named(project: Project, tmp_path: Path) -> None:
-    image, label = load_split(project.folder / "data/processed", "test")[0][0]
+    image, label = load_split(project.folder / "data/processed", "test")[0]
     digit, good = str(label.item()), tmp_path / "a digit.png"
     Image.fromarray(255 - image[0].numpy()).resize((90, 90)).save(good)
     (tmp_path / "text.png").write_text("a digit")
@@ -41,10 +47,10 @@ def test_every_picture_is_answered_and_the_others_named(project: Project, tmp_pa
 
 def test_the_exported_model_answers_as_pytorch_does(project: Project) -> None:
     output = project.run("python", "tools/export.py")
-    assert output.startswith("models/model.onnx: 599 of 599 predictions are those of PyTorch")
+    assert output.startswith("models/model.onnx: 599 of 599 predictions equal PyTorch's")
     assert output.count("\n") == 1
     content = (project.folder / "models/model.onnx").read_bytes()
-    assert b"site-packages" not in content, "no folder of this machine"
+    assert b"site-packages" not in content, "no path of this machine"
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     assert session.get_modelmeta().custom_metadata_map["classes"] == json.dumps(list("0123456789"))
     for count in (1, 3):
@@ -53,3 +59,41 @@ def test_the_exported_model_answers_as_pytorch_does(project: Project) -> None:
         assert np.allclose(found.sum(1), 1)
     assert project.run("git", "status", "--porcelain") == ""
     assert "up to date" in project.dvc("status")
+
+
+def test_models_of_experiments_vote(project: Project) -> None:
+    (project.folder / ".venv").symlink_to(BIN.parent)
+    project.dvc("exp", "run", "-S", "seed=1", "--name", "seed-1")
+    accuracy = project.read("metrics/test.json")["accuracy"]
+    output = project.run("make", "vote", "EXPS=HEAD seed-1")
+    rows = [line.split() for line in output.splitlines()]
+    assert [row[0] for row in rows] == ["HEAD", "seed-1", "together"]
+    assert rows[1][1] == f"{accuracy:.2%}"
+    errors = [int(row[-2]) for row in rows]
+    for (_, percent, _, _, low, _, high, *_), count in zip(rows, errors, strict=True):
+        bounds = [float(text.strip("%,)")) for text in (low, percent, high)]
+        assert bounds == sorted(bounds)
+        assert bounds[1] == pytest.approx(100 * (1 - count / 599), abs=0.01)
+
+    total = np.zeros((599, 10))
+    test_set = load_split(project.folder / "data/processed", "test")
+    for rev in ("HEAD", "seed-1"):
+        project.dvc("get", ".", "models/model.safetensors", "--rev", rev, "--out", "a", "--force")
+        network, spec = load_model(project.folder / "a")
+        logits, labels = predict(network, inference_loader(test_set), torch.device("cpu"))
+        total += LOSSES[spec.loss].probabilities(logits).numpy()
+    assert errors[2] == (total.argmax(1) != labels.numpy()).sum()
+
+    output = project.run("python", "tools/vote.py", "nowhere", status=1)
+    assert output == (
+        "error: nowhere: unknown Git revision 'nowhere'; 'dvc exp show' lists experiments\n"
+    )
+
+
+def test_a_model_that_is_in_no_cache_is_named(project: Project) -> None:
+    shutil.rmtree(project.folder / ".dvc/cache")
+    output = project.run("python", "tools/vote.py", "HEAD", status=1)
+    assert output == (
+        "error: HEAD: its models/model.safetensors is not in the cache;"
+        " 'dvc fetch' gets it from a remote\n"
+    )

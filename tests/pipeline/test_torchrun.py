@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import shutil
 import signal
 import socket
@@ -13,24 +14,24 @@ from typing import NamedTuple
 import psutil
 import pytest
 
-from mnist_pipeline.data import load_split
+from mnist_pipeline.splits.batches import load_split
 
 from .project import Project, ran
 from .test_kills import start, wait_until
 
 
 def curve(project: Project) -> list[list[float]]:
-    """Loss and accuracy, of training and validation, a row an epoch."""
+    """Loss and accuracy of training and validation, one row per epoch."""
     with (project.folder / "metrics/history.csv").open() as file:
         return [[float(value) for value in row][2:] for row in list(csv.reader(file))[1:]]
 
 
 def test_one_two_and_four_processes_learn_alike(project: Project) -> None:
-    images = len(load_split(project.folder / "data/processed", "train")[0])
+    images = len(load_split(project.folder / "data/processed", "train"))
     size = next(size for size in range(20, 99) if 0 < images % size < 4)  # too few to share at last
     project.set_params(batch_size=size, augmentation="affine", epochs=4)
     curves = []
-    for launcher in ("python", *(f"torchrun --standalone --nproc-per-node {n}" for n in (2, 4))):
+    for launcher in ("python", *(f"torchrun --standalone --nproc-per-node {n}" for n in (4, 2))):
         project.set_params(launcher=launcher)
         output = project.dvc("repro", "--single-item", "train", OMP_NUM_THREADS="1")
         assert ran(output) == ["train"]
@@ -97,7 +98,7 @@ def test_a_host_killed_in_mid_training_and_started_again(
 ) -> None:
     project.env |= {"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     project.set_params(
-        epochs=20, model="cnn", augmentation="affine", precision="bfloat16", keep="best",
+        epochs=12, model="cnn", augmentation="affine", keep="best",
         launcher="torchrun --standalone --nproc-per-node 2",
     )  # fmt: skip
     project.dvc("repro")
@@ -119,7 +120,7 @@ def test_a_host_killed_in_mid_training_and_started_again(
     processes = [start(project, logs[0], *on_first, "dvc", "repro")]
     try:
         processes.append(start(second, logs[1], *on_second, *line.split(), "stages/train.py"))
-        wait_until(lambda: "Epoch [4/20]: train loss" in logs[0].read_text(), processes[0])
+        wait_until(lambda: "Epoch [3/12]: train loss" in logs[0].read_text(), processes[0])
         kill_tree(processes[1])
         shutil.rmtree(second.folder / "models")  # a new machine in its place
         processes.append(start(second, logs[2], *on_second, *line.split(), "stages/train.py"))
@@ -133,6 +134,31 @@ def test_a_host_killed_in_mid_training_and_started_again(
     assert project.outs() == undisturbed
     name = "models/model.safetensors"
     assert (second.folder / name).read_bytes() == undisturbed[name]
+
+
+def test_a_host_with_other_params_is_named(project: Project, tmp_path: Path) -> None:
+    project.env["OMP_NUM_THREADS"] = "1"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    line = f"torchrun --nnodes 2 --nproc-per-node 1 --rdzv-backend c10d --rdzv-endpoint :{port}"
+    line = line.replace(" :", " 127.0.0.1:")
+    other = project.copy(tmp_path / "another checkout")
+    other.set_params(seed=1)
+    logs = [tmp_path / "log 1", tmp_path / "log 2"]
+    processes = [
+        start(each, log, *line.split(), "stages/train.py")
+        for each, log in zip((project, other), logs, strict=True)
+    ]
+    try:
+        for process in processes:
+            assert process.wait(120) != 0
+    finally:
+        for process in processes:
+            kill_tree(process)
+    output = "".join(log.read_text() for log in logs)
+    assert re.search(r"launcher: the params on .* \(rank 1\) differ from those of rank 0", output)
+    assert "Step [" not in output
 
 
 def kill_tree(process: subprocess.Popen[bytes]) -> None:

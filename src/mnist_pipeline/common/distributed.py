@@ -1,0 +1,130 @@
+"""Distributed training: process group, ranks, shards and collective operations.
+
+In a single process, the usual case, every function returns at once.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from .errors import UserError
+
+
+def rank() -> int:
+    """Rank of this process, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Number of processes that train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_local_rank_0() -> bool:
+    """Whether this process prints and writes for its host.
+
+    One process per host does, not rank 0 alone: torchrun orders the hosts by their names, and DVC
+    looks for the outs on the host where it runs.
+    """
+    return not dist.is_initialized() or int(os.environ["LOCAL_RANK"]) == 0
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[torch.device]:
+    """Join the process group if torchrun launched this process; yield this rank's device.
+
+    Source: https://docs.pytorch.org/docs/stable/elastic/run.html
+    Raises UserError: more processes than GPUs, or a device without a communication backend.
+    """
+    if not dist.is_torchelastic_launched():
+        yield device
+        return
+    if device.type == "cuda":
+        local_rank, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if local_rank >= gpus:
+            raise UserError(
+                f"launcher: found local rank {local_rank} on a host with {gpus} GPUs, expected one"
+                " process per GPU; lower --nproc-per-node, or set device: cpu"
+            )
+        device = torch.device("cuda", local_rank)
+        torch.cuda.set_device(device)
+    elif device.type != "cpu":
+        raise UserError(f"device: found {device.type}, expected cpu or cuda under torchrun")
+    gpu = device if device.type == "cuda" else None
+    dist.init_process_group("nccl" if gpu else "gloo", device_id=gpu)
+    try:
+        with (
+            Path(os.devnull).open("w") as devnull,
+            redirect_stdout(sys.stdout if is_local_rank_0() else devnull),
+        ):
+            yield device
+    finally:
+        dist.destroy_process_group()
+
+
+def shard(length: int, rank: int, world_size: int) -> slice:
+    """The slice of `length` items that belongs to a rank; sizes differ by at most one."""
+    return slice(length * rank // world_size, length * (rank + 1) // world_size)
+
+
+def local_batch(global_size: int, rank: int, world_size: int) -> tuple[slice, int]:
+    """The slice of a global batch that a rank processes, and how many of its images count.
+
+    When the batch is smaller than the world size, idle ranks process image 0 with weight 0, because
+    every rank has to take part in every step.
+    """
+    local = shard(global_size, rank, world_size)
+    count = local.stop - local.start
+    return (local, count) if count else (slice(0, 1), 0)
+
+
+def all_reduce_sum(numbers: Sequence[float]) -> list[float]:
+    """Each of `numbers`, of equal length on all ranks, summed over the ranks in float64."""
+    if world_size() == 1:
+        return list(numbers)
+    sums = torch.tensor(numbers, dtype=torch.float64, device=_device())
+    dist.all_reduce(sums)
+    return sums.tolist()
+
+
+def all_gather(number: float) -> list[float]:
+    """The `number` of every rank, in the order of the ranks."""
+    return all_reduce_sum([number if r == rank() else 0.0 for r in range(world_size())])
+
+
+def all_reduce_mean(tensors: Iterator[torch.Tensor]) -> None:
+    """Replace each floating-point tensor by its mean over the ranks, in place."""
+    if world_size() > 1:
+        for tensor in tensors:
+            if tensor.is_floating_point():
+                dist.all_reduce(tensor)
+                tensor /= world_size()
+
+
+def barrier() -> None:
+    """Wait until every rank has reached this point."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+def broadcast(content: bytes, source: int = 0) -> bytes:
+    """Return the `content` of rank `source` on every rank."""
+    if world_size() == 1:
+        return content
+    length = torch.tensor([len(content)], device=_device())
+    dist.broadcast(length, source)
+    if rank() == source:
+        buffer = torch.frombuffer(bytearray(content), dtype=torch.uint8).to(_device())
+    else:
+        buffer = torch.empty(int(length), dtype=torch.uint8, device=_device())
+    dist.broadcast(buffer, source)
+    return buffer.cpu().numpy().tobytes()
+
+
+def _device() -> str:
+    return "cuda" if dist.get_backend() == "nccl" else "cpu"

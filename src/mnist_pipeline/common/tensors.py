@@ -1,0 +1,46 @@
+"""Named tensors and their metadata in one safetensors file; no pickle is read or written."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from .errors import UserError
+from .files import atomic
+
+METADATA_KEY = "mnist_pipeline"
+"""All metadata is one JSON text: safetensors writes several entries in no fixed order."""
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write `tensors` and `metadata`; equal content gives equal bytes.
+
+    Raises UserError: the file cannot be written, for example because the disk is full.
+    """
+    text = json.dumps(metadata, sort_keys=True, ensure_ascii=False)
+    contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        with atomic(path) as temporary:
+            save_file(contiguous, temporary, metadata={METADATA_KEY: text})
+    except SafetensorError as error:
+        raise UserError(f"{path}: could not be written ({error})") from None
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors, on the CPU, and the metadata of a file written by `save_tensors`.
+
+    Raises UserError: the file is missing, damaged or was not written by the train stage.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; 'dvc repro train' writes it")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = json.loads((file.metadata() or {})[METADATA_KEY])
+        return load_file(path), metadata
+    except (SafetensorError, KeyError, ValueError) as error:
+        problem = f"not a safetensors file of this pipeline ({type(error).__name__}: {error})"
+        raise UserError(f"{path}: {problem}; 'dvc repro train' writes it") from None

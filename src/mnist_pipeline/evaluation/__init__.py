@@ -1,0 +1,1 @@
+"""metrics/ and pictures/: how good a model is."""

@@ -1,0 +1,142 @@
+"""Pictures of mistakes, samples and weights.
+
+Drawn with Pillow, which imports quickly, has its own font and writes no date or version, so equal
+input gives equal bytes.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageDraw, ImageFont
+from torch import nn
+
+from ..common.files import atomic
+
+WIDTH, GAP, LINE = 800, 8, 20  # pixels
+SIDE = 28  # of the images
+FONT = ImageFont.load_default(15)
+NO_GLYPH = bytes(FONT.getmask("\uffff"))
+MOST_CLASSES = 100
+
+
+def mistakes(
+    images: np.ndarray, predictions: pd.DataFrame, classes: Sequence[str], count: int = 20
+) -> Image.Image:
+    """Grid of the most confident mistakes with actual class, predicted class and confidence.
+
+    `images` uint8 [N, 1, H, W]; `predictions` is their `metrics.prediction_table`.
+    """
+    wrong = predictions[predictions["actual"] != predictions["predicted"]]
+    worst = wrong.sort_values("confidence", ascending=False, kind="stable").head(count)
+    if worst.empty:
+        return _grid(images[:0, 0], [], 5, f"No mistakes in {len(images)} images")
+    shown = dict(zip(classes, _drawable(classes), strict=True))
+    captions = [
+        f"actual {shown[actual]}\npredicted {shown[predicted]}\n{confidence:.1%}"
+        for actual, predicted, confidence in zip(
+            worst["actual"], worst["predicted"], worst["confidence"], strict=True
+        )
+    ]
+    title = f"The most confident of {len(wrong)} mistakes in {len(images)} images"
+    return _grid(images[worst["index"], 0], captions, 5, title)
+
+
+def samples(images: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> Image.Image:
+    """One row per class, at most 100: its name and its first ten images.
+
+    `images` uint8 [N, 1, H, W], `labels` int [N].
+    """
+    height, width = images.shape[2:]
+    names = _drawable(classes)[:MOST_CLASSES]
+    margin = min(160, round(max(map(FONT.getlength, names))) + 2 * GAP)
+    cell = (WIDTH - margin) // 10
+    scale = (cell - GAP) // width or 1
+    row = max(height * scale, LINE) + GAP
+    picture = Image.new("RGB", (WIDTH, row * len(names) + GAP), "white")
+    draw = ImageDraw.Draw(picture)
+    for number, name in enumerate(names):
+        top = GAP + number * row
+        place = (margin - GAP, top + (row - GAP) // 2)
+        draw.text(place, _fit(name, margin - 2 * GAP), "black", FONT, anchor="rm")
+        for column, image in enumerate(images[labels == number][:10, 0]):
+            picture.paste(_enlarged(image, scale), (margin + column * cell, top))
+    return picture
+
+
+def first_layer(model: nn.Module, count: int = 50) -> Image.Image:
+    """Grid of the first layer's weights with the largest norms: blue -, white 0, red +.
+
+    One image per unit of a Linear layer on the pixels, or per kernel of a Conv2d layer.
+    """
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d):
+            shape, kind = layer.kernel_size, "kernels"
+            break
+        if isinstance(layer, nn.Linear) and layer.in_features == SIDE * SIDE:
+            shape, kind = (SIDE, SIDE), "units"
+            break
+    else:
+        return _grid(np.empty((0, 1, 1)), [], 10, "No first layer on the pixels to draw")
+    tiles = layer.weight.detach().cpu().numpy().reshape(-1, *shape)
+    strongest = np.argsort(-np.square(tiles).sum((1, 2)), kind="stable")[:count]
+    limit = float(np.abs(tiles[strongest]).max()) or 1.0
+    value = tiles[strongest] / limit  # [count, H, W] in [-1, 1]
+    red, blue = np.clip(1 + value, 0, 1), np.clip(1 - value, 0, 1)
+    colours = np.stack([red, np.minimum(red, blue), blue], axis=-1)
+    title = (
+        f"First layer: the {len(strongest)} strongest of {len(tiles)} {kind}"
+        f" (blue {-limit:.2g}, white 0, red {limit:.2g})"
+    )
+    return _grid((255 * colours).round().astype(np.uint8), [], 10, title)
+
+
+def write_png(path: Path, picture: Image.Image) -> None:
+    """Write a picture as PNG; equal pixels give equal bytes."""
+    with atomic(path) as temporary:
+        picture.save(temporary, format="png")
+
+
+def _grid(tiles: np.ndarray, captions: Sequence[str], columns: int, title: str) -> Image.Image:
+    """Grid of tiles uint8 [N, H, W] or [N, H, W, 3] with a title, and a caption under each tile."""
+    height, width = tiles.shape[1:3]
+    cell = (WIDTH - GAP) // columns
+    scale = (cell - GAP) // width or 1
+    lines = max((caption.count("\n") + 1 for caption in captions), default=0)
+    row = height * scale + lines * LINE + GAP
+    rows = -(-len(tiles) // columns)
+    picture = Image.new("RGB", (WIDTH, LINE + 2 * GAP + rows * row), "white")
+    draw = ImageDraw.Draw(picture)
+    draw.text((GAP, GAP), title, "black", FONT)
+    for index, tile in enumerate(tiles):
+        left = GAP + index % columns * cell
+        top = LINE + 2 * GAP + index // columns * row
+        picture.paste(_enlarged(tile, scale), (left, top))
+        for number, line in enumerate(captions[index].split("\n") if captions else []):
+            place = (left, top + height * scale + number * LINE)
+            draw.text(place, _fit(line, cell - GAP), "black", FONT)
+    return picture
+
+
+def _enlarged(tile: np.ndarray, scale: int) -> Image.Image:
+    """Enlarge each pixel to a square of `scale` pixels."""
+    return Image.fromarray(tile.repeat(scale, 0).repeat(scale, 1))
+
+
+def _drawable(classes: Sequence[str]) -> list[str]:
+    """Class names as the ASCII-only font can draw them; others become "class <number>"."""
+    lines = [" ".join(name.split()) for name in classes]
+    return [
+        f"class {number}" if any(bytes(FONT.getmask(c)) == NO_GLYPH for c in line) else line
+        for number, line in enumerate(lines)
+    ]
+
+
+def _fit(text: str, width: int) -> str:
+    """Shorten `text` to `width` pixels."""
+    if FONT.getlength(text) <= width:
+        return text
+    while text and FONT.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"

@@ -1,0 +1,1 @@
+"""models/: what a classifier is."""

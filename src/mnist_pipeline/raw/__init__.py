@@ -1,0 +1,1 @@
+"""data/raw: where raw images come from, and their formats."""

@@ -1,0 +1,1 @@
+"""data/processed: raw files become the train, validation and test splits."""

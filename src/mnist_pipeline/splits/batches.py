@@ -1,0 +1,178 @@
+"""Dataset, DataLoader, and the order of the batches."""
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ..common.distributed import local_batch, rank, shard, world_size
+from ..common.errors import UserError
+from ..common.runtime import stream_seed
+
+Batch = tuple[Tensor, Tensor]
+"""Images uint8 [B, 1, 28, 28] and labels int64 [B]."""
+
+
+class ImageDataset(Dataset):
+    """Images and labels, with an optional transform of the images.
+
+    The index may be a number or many: `dataset[7]` is one image [1, 28, 28] and its label, and
+    `dataset[torch.tensor([7, 3])]` a batch, gathered and transformed in one operation.
+    """
+
+    def __init__(
+        self, data: Tensor, labels: Tensor, transform: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        """`data` uint8 [N, 1, 28, 28], `labels` int64 [N]."""
+        if len(data) != len(labels):
+            raise ValueError(f"{len(data)} images and {len(labels)} labels")
+        self.data = data
+        self.labels = labels
+        self.transform = transform
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.labels)
+
+    def __getitem__(self, index: int | slice | Tensor) -> Batch:
+        """Return the image and label, or the batch, at `index`."""
+        if isinstance(index, Tensor):  # copies whole images: 5 times as fast as data[index]
+            images, labels = self.data.index_select(0, index), self.labels.index_select(0, index)
+        else:
+            images, labels = self.data[index], self.labels[index]
+        return (self.transform(images) if self.transform else images), labels
+
+    def shard(self) -> "ImageDataset":
+        """The part of the dataset that belongs to this rank; all of it in a single process."""
+        local = shard(len(self), rank(), world_size())
+        return ImageDataset(self.data[local], self.labels[local], self.transform)
+
+    def to(self, device: torch.device) -> "ImageDataset":
+        """Move the tensors to `device`, so that batches are gathered there.
+
+        On a GPU with too little free memory they stay on the CPU, and each batch is moved instead.
+        """
+        size = self.data.nbytes + self.labels.nbytes
+        if device.type == "cuda" and size > torch.cuda.mem_get_info(device)[0] / 2:
+            return self
+        return ImageDataset(self.data.to(device), self.labels.to(device), self.transform)
+
+
+@dataclass(eq=False)
+class BatchSampler(Sampler[Tensor]):
+    """Indices of each batch of an epoch, int64 [B]; the last batch may be smaller.
+
+    The order is a function of `seed` and the epoch only: other uses of random numbers and the
+    number of workers do not change it. If `sharded`, each rank gets its part of every batch.
+    """
+
+    length: int
+    batch_size: int  # of the global batch
+    shuffle: bool = False
+    seed: int = 0
+    device: torch.device | None = None  # of the indices
+    sharded: bool = False
+    epoch: int = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch that determines the order of the next iteration."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return -(-self.length // self.batch_size)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yield the indices of one batch after the other."""
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(stream_seed(self.seed, "shuffle", self.epoch))
+            order = torch.randperm(self.length, generator=generator)
+        else:
+            order = torch.arange(self.length)
+        order = order.to(self.device)
+        for start in range(0, self.length, self.batch_size):  # split() creates all views at once
+            batch = order[start : start + self.batch_size]
+            yield batch[local_batch(len(batch), rank(), world_size())[0]] if self.sharded else batch
+
+
+def make_loader(
+    dataset: ImageDataset,
+    batch_size: int,
+    shuffle: bool = False,
+    seed: int = 0,
+    num_workers: int = 0,
+    sharded: bool = False,
+) -> DataLoader[Batch]:
+    """A DataLoader that fetches each batch with a single index operation.
+
+    Its sampler is a `BatchSampler`; call its `set_epoch` before each epoch.
+    """
+    device = dataset.labels.device
+    return DataLoader(
+        dataset,
+        sampler=BatchSampler(len(dataset), batch_size, shuffle, seed, device, sharded),
+        batch_size=None,  # the sampler yields whole batches
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        generator=torch.Generator(),  # seeds the workers; leaves torch's global generator alone
+    )
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """Content of dataset.json."""
+
+    name: str
+    classes: list[str]
+    mean: float  # of the training pixels in [0, 1]
+    std: float
+
+
+def load_info(folder: Path) -> DatasetInfo:
+    """Read `folder`/dataset.json. Raises UserError: missing or damaged file."""
+    path = folder / "dataset.json"
+    try:
+        return DatasetInfo(**json.loads(path.read_text("utf-8")))
+    except OSError as error:
+        raise _unusable(path, error.strerror or str(error)) from None
+    except (ValueError, TypeError) as error:
+        raise _unusable(path, f"not what preprocess writes ({error})") from None
+
+
+def load_split(folder: Path, split: str) -> ImageDataset:
+    """Memory-map a split written by `write_splits`. Raises UserError: missing or damaged file."""
+    images = _load_array(folder / split / "images.npy", np.uint8, (1, 28, 28))
+    labels = _load_array(folder / split / "labels.npy", np.int64, ())
+    if len(images) != len(labels):
+        problem = f"found {len(labels)} labels, expected {len(images)}, one per image"
+        raise _unusable(folder / split / "labels.npy", problem)
+    return ImageDataset(images, labels)
+
+
+def _load_array(path: Path, dtype: type[np.generic], item_shape: tuple[int, ...]) -> Tensor:
+    """Memory-map a .npy file [N, *item_shape] as a tensor; the tensor must not be written to.
+
+    A read-only map, because Linux refuses a writable one that is larger than memory.
+    """
+    try:
+        array = np.load(path, mmap_mode="r")
+    except OSError as error:
+        raise _unusable(path, error.strerror or str(error)) from None
+    except (ValueError, EOFError) as error:
+        raise _unusable(path, f"not an array that preprocess writes ({error})") from None
+    if array.dtype != dtype or array.shape[1:] != item_shape or not array.ndim:
+        expected = f"{dtype.__name__} of {('N', *item_shape)}".replace("'", "")
+        raise _unusable(path, f"found {array.dtype} of {array.shape}, expected {expected}")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
+
+
+def _unusable(path: Path, problem: str) -> UserError:
+    return UserError(f"{path}: {problem}; 'dvc repro preprocess' writes it")

@@ -1,0 +1,89 @@
+"""Random transforms of the training images, applied to whole batches on their device.
+
+To add an augmentation: a class here, its entry in AUGMENTATIONS, and its settings in params.py and
+params.yaml.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Augmentation(Protocol):
+    """A transform of images that is given its random numbers instead of generating them."""
+
+    @property
+    def noise_size(self) -> int:
+        """Number of random numbers per image."""
+
+    def __call__(self, images: Tensor, noise: Tensor) -> Tensor:
+        """Images uint8 [B, 1, H, W], noise in [0, 1) [noise_size, B] → images, still 0..255."""
+
+
+class Identity:
+    """No augmentation."""
+
+    noise_size = 0
+
+    def __call__(self, images: Tensor, noise: Tensor) -> Tensor:
+        """Return `images`."""
+        return images
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Random rotation, translation, scale and shear, sampled uniformly per image from ± the range.
+
+    The same transform as torchvision's RandomAffine, which samples once per batch. Pixels from
+    outside the image are black.
+    """
+
+    rotation: float  # degrees
+    translation: float  # pixels
+    scale: float  # fraction
+    shear: float  # degrees
+
+    @property
+    def noise_size(self) -> int:
+        """Rotation, shear, scale in x and y, translation in x and y."""
+        return 6
+
+    def __call__(self, images: Tensor, noise: Tensor) -> Tensor:
+        """Images [B, 1, H, W], noise [6, B] → float32 [B, 1, H, W], interpolated bilinearly."""
+        height, width = images.shape[-2:]
+        ranges = [
+            math.radians(self.rotation),
+            math.radians(self.shear),
+            self.scale,
+            self.scale,
+            2 * self.translation / width,  # the unit of affine_grid is half a side
+            2 * self.translation / height,
+        ]
+        rotation, shear, scale_x, scale_y, shift_x, shift_y = (
+            (2 * sample - 1) * limit for sample, limit in zip(noise, ranges, strict=True)
+        )
+        cos, sin, tan = rotation.cos(), rotation.sin(), shear.tan()
+        # affine_grid maps output to input pixels: the inverse of rotation · shear · scale, then
+        # the translation.
+        matrix = [
+            cos / (1 + scale_x),
+            (cos * tan - sin) / (1 + scale_x),
+            shift_x,
+            sin / (1 + scale_y),
+            (sin * tan + cos) / (1 + scale_y),
+            shift_y,
+        ]
+        theta = torch.stack(matrix, dim=1).view(-1, 2, 3)  # [B, 2, 3]
+        grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+        return F.grid_sample(images.float(), grid, align_corners=False)
+
+
+AUGMENTATIONS: dict[str, Callable[..., Augmentation]] = {
+    "none": Identity,
+    "affine": Affine,
+}

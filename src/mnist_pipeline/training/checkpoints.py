@@ -1,0 +1,116 @@
+"""Checkpoints: save and resume a run, bound to a fingerprint of everything that shapes it."""
+
+import hashlib
+import json
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ..common.distributed import barrier, broadcast, is_local_rank_0, rank
+from ..common.errors import UserError
+from ..common.files import atomic, sha256
+from ..common.tensors import load_tensors, save_tensors
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file of tensors and plain values that only a run with the same fingerprint resumes."""
+
+    path: Path
+    fingerprint: Mapping[str, str]  # see `compute_fingerprint`
+
+    def save(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Replace the file; a kill at any moment leaves the old or the new one."""
+        save_tensors(self.path, tensors, {"fingerprint": self.fingerprint, "values": values})
+
+    def load(self) -> tuple[Tensors, dict[str, Any]] | None:
+        """Return the saved tensors and values, or None; print why an existing file is not used."""
+        if not self.path.exists():
+            return None
+        try:
+            tensors, metadata = load_tensors(self.path)
+            found, values = metadata["fingerprint"], metadata["values"]
+        except (UserError, KeyError):
+            print(f"{self.path.name}: damaged; training starts from the beginning")
+            return None
+        changed = [name for name in self.fingerprint if found.get(name) != self.fingerprint[name]]
+        if changed:
+            print(
+                f"{self.path.name}: different {', '.join(changed)};"
+                " training starts from the beginning"
+            )
+            return None
+        return tensors, values
+
+    def copy_from(self, source: int) -> None:
+        """Replace the file on every host by that of rank `source`."""
+        content = broadcast(self.path.read_bytes() if rank() == source else b"", source)
+        if is_local_rank_0():
+            with atomic(self.path) as temporary:
+                temporary.write_bytes(content)
+        barrier()
+
+
+def compute_fingerprint(
+    params: Mapping[str, Any], data: Sequence[Path], environment: Mapping[str, Any]
+) -> dict[str, str]:
+    """SHA-256 of each input of a run: params, data files, imported code, environment."""
+    package = __name__.split(".")[0]
+    modules = sorted(name for name in sys.modules if name.split(".")[0] in (package, "__main__"))
+    sources = [getattr(sys.modules[name], "__file__", None) for name in modules]
+    inputs = {
+        "params": params,
+        "data": [sha256(path) for path in data],
+        "code": [sha256(Path(source)) for source in sources if source],
+        "environment": environment,
+    }
+    return {
+        name: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+        for name, value in inputs.items()
+    }
+
+
+def check_agreement(fingerprint: Mapping[str, str]) -> None:
+    """Raise UserError if the fingerprint differs from that of rank 0."""
+    expected = json.loads(broadcast(json.dumps(dict(fingerprint)).encode()))
+    different = [name for name in fingerprint if fingerprint[name] != expected[name]]
+    if different:
+        raise UserError(
+            f"launcher: the {', '.join(different)} on {socket.gethostname()} (rank {rank()})"
+            " differ from those of rank 0; bring both hosts to the same commit, params and data"
+            " ('dvc repro preprocess')"
+        )
+
+
+def optimizer_tensors(optimizer: Optimizer) -> Tensors:
+    """Tensors of an optimizer's state, named by parameter index and state name."""
+    return {
+        f"{index}.{name}": value
+        for index, state in optimizer.state_dict()["state"].items()
+        for name, value in state.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def load_optimizer(
+    optimizer: Optimizer, tensors: Mapping[str, Tensor], groups: Sequence[Mapping[str, Any]]
+) -> None:
+    """Restore an optimizer from `optimizer_tensors` and its param_groups."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state: dict[int, Tensors] = {}
+    for key, tensor in tensors.items():
+        index, name = key.split(".", 1)
+        parameter = parameters[int(index)]
+        if tensor.shape == parameter.shape:  # fused steps expect the parameter's memory format
+            tensor = torch.empty_like(parameter, device="cpu").copy_(tensor)
+        state.setdefault(int(index), {})[name] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": list(groups)})

@@ -1,0 +1,262 @@
+"""The training loop."""
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from ..common.distributed import (
+    all_gather,
+    all_reduce_mean,
+    all_reduce_sum,
+    is_local_rank_0,
+    local_batch,
+    rank,
+    world_size,
+)
+from ..common.errors import UserError
+from ..common.params import TrainParams
+from ..common.runtime import parallelize, stream_seed
+from ..model.inference import predict
+from ..model.losses import LOSSES
+from ..splits.batches import Batch, BatchSampler
+from .augmentation import AUGMENTATIONS
+from .checkpoints import Checkpoint, load_optimizer, optimizer_tensors
+from .optimizers import build_optimizer, build_schedule
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of the history; training values are means over the epoch, measured while training."""
+
+    epoch: int
+    lr: float  # in the last step
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float | None  # None without a validation split
+    validation_accuracy: float | None
+
+    def metrics(self) -> dict[str, float]:
+        """Everything but the learning rate and what was not measured."""
+        row = asdict(self)
+        del row["lr"]
+        return {name: value for name, value in row.items() if value is not None}
+
+
+@dataclass
+class Totals:
+    """Loss and number of correct predictions of an epoch, summed over images and ranks.
+
+    Steps are noted without waiting for the device, and read from it once in many steps.
+    """
+
+    epoch: int
+    loss: float = 0.0
+    num_correct: int = 0
+    num_images: int = 0
+    num_steps: int = 0
+    unread: list[tuple[Tensor, Tensor, Tensor, int]] = field(default_factory=list)
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor, global_size: int) -> None:
+        """Note a step: mean loss [], logits [b, C] and labels [b] of this rank's images."""
+        self.unread.append((loss, logits, labels, global_size))
+
+    def read(self, lr: float) -> float:
+        """Sum the steps noted since the last call; return the loss of the last global batch.
+
+        Raises UserError: a loss is not finite.
+        """
+        losses, logits, labels, global_sizes = zip(*self.unread, strict=True)
+        # The mean loss of a global batch is the sum over ranks of mean · b / B.
+        local_losses = [
+            loss * len(local) / size if len(local) < size else loss
+            for loss, local, size in zip(
+                torch.stack(losses).tolist(), labels, global_sizes, strict=True
+            )
+        ]
+        num_correct = int((torch.cat(logits).argmax(1) == torch.cat(labels)).sum())
+        *global_losses, num_correct_of_all = all_reduce_sum([*local_losses, num_correct])
+        for loss, size in zip(global_losses, global_sizes, strict=True):
+            self.num_steps += 1
+            if not math.isfinite(loss):
+                raise UserError(
+                    f"training has diverged: loss {loss} in epoch {self.epoch}, step"
+                    f" {self.num_steps}, at a learning rate of {lr:g}; try a lower lr for this"
+                    " optimizer, or another schedule"
+                )
+            self.loss += loss * size
+            self.num_images += size
+        self.num_correct += int(num_correct_of_all)
+        self.unread.clear()
+        return global_losses[-1]
+
+
+class Trainer:
+    """A training run: model, data, optimizer and schedule, as `params` describe them."""
+
+    def __init__(
+        self,
+        params: TrainParams,
+        model: nn.Module,
+        train_loader: DataLoader[Batch],
+        validation_loader: DataLoader[Batch] | None,
+        device: torch.device,
+    ) -> None:
+        """`model` is on `device`; each loader yields this rank's part of the data."""
+        self.params = params
+        self.model = parallelize(model, device)
+        self.train_loader = train_loader
+        self.validation_loader = validation_loader
+        self.device = device
+        self.loss = LOSSES[params.loss]
+        self.augmentation = AUGMENTATIONS[params.augmentation](**params.chosen("augmentation"))
+        self.optimizer = build_optimizer(
+            params.optimizer, params.chosen("optimizer"), model.parameters()
+        )
+        self.schedule = build_schedule(
+            params.schedule,
+            params.chosen("schedule"),
+            self.optimizer,
+            params.epochs,
+            len(train_loader),
+        )
+        self.history: list[Epoch] = []
+        self.best_weights: dict[str, Tensor] = {}
+
+    def train(self, checkpoint: Checkpoint, after_epoch: Callable[[], None]) -> Epoch:
+        """Train all epochs, resuming from `checkpoint`; return the epoch whose weights are kept.
+
+        `after_epoch` is called whenever `history` has grown. Raises UserError: the loss diverges.
+        """
+        if self._resume(checkpoint):
+            print(f"Resuming after epoch {len(self.history)} of {self.params.epochs}")
+            after_epoch()
+        start = time.perf_counter()
+        remaining = range(len(self.history) + 1, self.params.epochs + 1)
+        for epoch in remaining:
+            self.history.append(self.train_epoch(epoch))
+            if self.params.keep == "best" and self._kept_epoch() is self.history[-1]:
+                self.best_weights = copy.deepcopy(self.model.state_dict())
+            if is_local_rank_0():
+                checkpoint.save(*self._state())
+            after_epoch()
+        seconds = time.perf_counter() - start
+        print(f"Trained {len(remaining)} epochs in {seconds:.1f} s")
+        if self.best_weights:
+            self.model.load_state_dict(self.best_weights)
+        return self._kept_epoch()
+
+    def train_epoch(self, epoch: int) -> Epoch:
+        """Train on every batch once, then measure on the validation split."""
+        sampler = self.train_loader.sampler
+        assert isinstance(sampler, BatchSampler)
+        sampler.set_epoch(epoch)
+        dropout = f"dropout {rank()}" if rank() else "dropout"  # each rank has its own masks
+        torch.manual_seed(stream_seed(self.params.seed, dropout, epoch))
+        generator = torch.Generator(self.device).manual_seed(
+            stream_seed(self.params.seed, "augmentation", epoch)
+        )
+        self.model.train()
+        lr, steps, totals = 0.0, len(self.train_loader), Totals(epoch)
+        title, length = f"Epoch [{epoch}/{self.params.epochs}]", sampler.length
+        disable = None if is_local_rank_0() else True  # None: only on a terminal
+        with tqdm(total=length, desc=title, unit=" images", leave=False, disable=disable) as bar:
+            for step, (images, labels) in enumerate(self.train_loader, start=1):
+                images, labels = images.to(self.device), labels.to(self.device)
+                global_size = min(sampler.batch_size, length - (step - 1) * sampler.batch_size)
+                local, count = local_batch(global_size, rank(), world_size())
+                # Noise for the global batch, so that it does not depend on the world size.
+                noise = torch.rand(
+                    (self.augmentation.noise_size, global_size),
+                    generator=generator,
+                    device=self.device,
+                )
+                logits = self.model(self.augmentation(images, noise[:, local]))  # [b, C]
+                loss = self.loss.mean(logits, labels, self.params.label_smoothing)
+                self.optimizer.zero_grad()
+                # DistributedDataParallel averages gradients over ranks; with this weight the
+                # average is the gradient of the mean loss of the global batch.
+                loss.backward(torch.full_like(loss, count * world_size() / global_size))
+                self.optimizer.step()
+                lr = float(self.schedule.get_last_lr()[0])
+                self.schedule.step()
+
+                totals.add(loss.detach(), logits.detach()[:count], labels[:count], global_size)
+                bar.update(global_size)
+                if step % self.params.log_every == 0 or step == steps:
+                    batch_loss = totals.read(lr)
+                if step % self.params.log_every == 0:
+                    bar.set_postfix(loss=f"{batch_loss:.4f}", refresh=False)
+                    bar.write(f"{title}, Step [{step}/{steps}], Loss: {batch_loss:.4f}")
+
+        all_reduce_mean(self.model.buffers())  # running statistics of batch normalization
+        train_loss = totals.loss / totals.num_images
+        train_accuracy = totals.num_correct / totals.num_images
+        line = f"{title}: train loss {train_loss:.4f}, accuracy {train_accuracy:.2%}"
+        validation_loss = validation_accuracy = None
+        if self.validation_loader is not None:
+            validation_loss, validation_accuracy = self._validate(self.validation_loader)
+            line += f"; validation loss {validation_loss:.4f}, accuracy {validation_accuracy:.2%}"
+        print(line)
+        return Epoch(epoch, lr, train_loss, train_accuracy, validation_loss, validation_accuracy)
+
+    def _validate(self, loader: DataLoader[Batch]) -> tuple[float, float]:
+        """Mean loss and accuracy over the shards of all ranks; a shard may be empty."""
+        loss, num_correct, num_images = 0.0, 0, 0
+        if len(loader):
+            logits, labels = predict(self.model, loader, self.device)
+            num_images = len(labels)
+            loss = self.loss.mean(logits, labels).item() * num_images
+            num_correct = int((logits.argmax(1) == labels).sum())
+        totals = all_reduce_sum([loss, num_correct, num_images])
+        return totals[0] / totals[2], totals[1] / totals[2]
+
+    def _kept_epoch(self) -> Epoch:
+        if self.params.keep == "last":
+            return self.history[-1]
+        return min(self.history, key=lambda epoch: epoch.validation_loss or 0.0)
+
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything that the next epoch depends on, except random numbers: they are reseeded."""
+        parts = {
+            "model": self.model.state_dict(),
+            "best": self.best_weights,
+            "optimizer": optimizer_tensors(self.optimizer),
+        }
+        tensors = {f"{part}/{key}": value for part in parts for key, value in parts[part].items()}
+        return tensors, {
+            "history": [asdict(epoch) for epoch in self.history],
+            "param_groups": self.optimizer.state_dict()["param_groups"],
+            "schedule": self.schedule.state_dict(),
+        }
+
+    def _resume(self, checkpoint: Checkpoint) -> bool:
+        """Restore the state in `checkpoint`; return whether there was one.
+
+        If the hosts have different checkpoints, all ranks resume from the latest.
+        """
+        saved = checkpoint.load()
+        epochs = all_gather(len(saved[1]["history"]) if saved else 0)
+        if min(epochs) < max(epochs):
+            checkpoint.copy_from(epochs.index(max(epochs)))
+            saved = checkpoint.load()
+        if saved is None:
+            return False
+        tensors, values = saved
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
+        for name, tensor in tensors.items():
+            part, key = name.split("/", 1)
+            parts[part][key] = tensor
+        self.model.load_state_dict(parts["model"])
+        self.best_weights = parts["best"]
+        load_optimizer(self.optimizer, parts["optimizer"], values["param_groups"])
+        self.schedule.load_state_dict(values["schedule"])
+        self.history[:] = [Epoch(**row) for row in values["history"]]
+        return True

@@ -1,0 +1,89 @@
+"""A training run: build everything from the params, train, write the model and its metrics."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from ..common.distributed import barrier, is_local_rank_0
+from ..common.files import six_digits, write_csv, write_json
+from ..common.params import TrainParams
+from ..common.runtime import environment
+from ..model.inference import inference_loader
+from ..model.networks import ModelSpec, Network, build_model, save_model
+from ..splits.batches import DatasetInfo, ImageDataset, load_info, load_split, make_loader
+from .checkpoints import Checkpoint, check_agreement, compute_fingerprint
+from .loop import Epoch, Trainer
+
+
+def train(
+    params: TrainParams, data: Path, models: Path, metrics: Path, device: torch.device
+) -> None:
+    """Train the model of `params` on the splits in `data`.
+
+    Writes `models`/model.safetensors, `metrics`/train.json and `metrics`/history.csv; the last one
+    and a checkpoint in `models` after every epoch. Raises UserError: a split is missing or damaged,
+    hosts disagree, or training diverges.
+    """
+    info = load_info(data)
+    train_set, validation_set = load_split(data, "train"), load_split(data, "validation")
+    files = [data / "dataset.json", *data.glob("train/*"), *data.glob("validation/*")]
+    fingerprint = compute_fingerprint(params.inputs(), sorted(files), environment(device))
+    check_agreement(fingerprint)
+    print(f"Training on {len(train_set)} images of {info.name}, on {device}")
+
+    spec = build_spec(params, info)
+    model = build_model(spec, params.seed).to(device)
+    trainer = build_trainer(params, model, train_set, validation_set, device)
+    checkpoint = Checkpoint(models / "checkpoint.safetensors", fingerprint)
+    history_path = metrics / "history.csv"
+    kept = trainer.train(checkpoint, lambda: write_history(history_path, trainer.history))
+
+    if is_local_rank_0():
+        save_model(models / "model.safetensors", model, spec, environment(device))
+        write_json(metrics / "train.json", six_digits(kept.metrics()))
+    barrier()  # until here a failed rank can be restarted from the checkpoint
+    if is_local_rank_0():
+        checkpoint.path.unlink(missing_ok=True)
+
+
+def build_spec(params: TrainParams, info: DatasetInfo) -> ModelSpec:
+    """The spec of the chosen model for a dataset."""
+    symmetric = params.normalization == "symmetric"
+    return ModelSpec(
+        model=params.model,
+        settings=params.chosen("model"),
+        classes=info.classes,
+        mean=0.5 if symmetric else info.mean,
+        std=0.5 if symmetric else info.std,
+        precision=params.precision,
+        loss=params.loss,
+        dataset=info.name,
+    )
+
+
+def build_trainer(
+    params: TrainParams,
+    model: Network,
+    train_set: ImageDataset,
+    validation_set: ImageDataset,
+    device: torch.device,
+) -> Trainer:
+    """Build the loaders and the trainer of a model that is on `device`."""
+    if params.num_workers == 0:  # worker processes need the data on the CPU
+        train_set = train_set.to(device)
+    train_loader = make_loader(
+        train_set, params.batch_size, params.shuffle, params.seed, params.num_workers, sharded=True
+    )
+    validation_loader = None
+    if len(validation_set):
+        validation_loader = inference_loader(validation_set.shard().to(device))
+    return Trainer(params, model, train_loader, validation_loader, device)
+
+
+def write_history(path: Path, history: Sequence[Epoch]) -> None:
+    """Write one row per epoch, on one rank per host."""
+    if is_local_rank_0():
+        write_csv(path, pd.DataFrame(map(asdict, history)))

@@ -1,0 +1,20 @@
+"""First import of every stage: put this checkout's library on the path.
+
+The library is not installed, so a queued experiment runs the code it was queued with.
+"""
+
+import signal
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports: no traceback
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+if find_spec("torch") is None:
+    sys.exit(
+        f"error: {sys.executable} does not have the pinned packages. 'make env' installs them into"
+        " .venv; 'source .venv/bin/activate' makes its Python the one that runs the stages"
+    )

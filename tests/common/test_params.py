@@ -1,0 +1,208 @@
+"""params.yaml: what is accepted, and what its reader is told about the rest."""
+
+import copy
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mnist_pipeline.common.params import (
+    BLOCKS,
+    DownloadParams,
+    EvaluateParams,
+    Params,
+    PreprocessParams,
+    TrainParams,
+    read_params,
+)
+from mnist_pipeline.common.yamlfiles import ParamsError
+
+from ..conftest import ROOT
+
+DEFAULTS = yaml.safe_load((ROOT / "params.yaml").read_text().replace("1e-8", "1.0e-8"))
+
+
+def problems(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "params.yaml"
+    path.write_text(text, "utf-8")
+    with pytest.raises(ParamsError) as caught:
+        read_params(path, Params)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+def changed(**settings: Any) -> str:
+    """The default params.yaml with some settings replaced; `__` stands for the dot."""
+    content = copy.deepcopy(DEFAULTS)
+    for name, value in settings.items():
+        *parents, key = name.split("__")
+        block = content
+        for parent in parents:
+            block = block[parent]
+        block[key] = value
+    return yaml.safe_dump(content)
+
+
+def test_the_defaults_are_the_tutorials_experiment() -> None:
+    params = read_params(ROOT / "params.yaml", TrainParams)
+    assert params.chosen("model") == {"hidden_sizes": [512], "activation": "relu", "dropout": 0.0}
+    assert params.chosen("optimizer")["lr"] == 0.01
+    assert (params.epochs, params.batch_size, params.loss) == (5, 64, "cross_entropy")
+    assert (params.optimizer, params.normalization) == ("sgd", "symmetric")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").iterdir()), ids=lambda path: path.name)
+def test_every_recipe_has_valid_settings(path: Path, tmp_path: Path) -> None:
+    options = shlex.split(path.read_text())
+    assert set(options[::2]) == {"-S"}
+    settings = dict(option.split("=", 1) for option in options[1::2])
+    params = tmp_path / "params.yaml"
+    values = {name.replace(".", "__"): yaml.safe_load(text) for name, text in settings.items()}
+    params.write_text(changed(**values))
+    recipe = read_params(params, TrainParams)
+    assert recipe.inputs() != read_params(ROOT / "params.yaml", TrainParams).inputs()
+    for name, block in BLOCKS.items():
+        for setting in settings:
+            assert setting.split(".")[0] != block or setting.split(".")[1] == getattr(recipe, name)
+
+
+def test_a_stage_is_given_its_own_settings_only() -> None:
+    for stage in (DownloadParams, PreprocessParams, EvaluateParams):
+        params = read_params(ROOT / "params.yaml", stage)
+        assert set(params.model_dump()) == set(stage.model_fields)
+        assert not hasattr(params, "epochs")
+
+
+@pytest.mark.parametrize("spelling", ["1e-3", "0.001", "1.0e-3", "1E-3", "+1e-3", "10e-4"])
+def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path, spelling: str) -> None:
+    path = tmp_path / "params.yaml"
+    text = (ROOT / "params.yaml").read_text()
+    path.write_text(text.replace("sgd: {lr: 0.01", f"sgd: {{lr: {spelling}"))
+    assert read_params(path, TrainParams).optimizers.sgd.lr == 0.001
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"epochs": "five"}, "epochs: found five, expected a valid integer"),
+        ({"epochs": 0}, "epochs: found 0, expected greater than or equal to 1"),
+        ({"epochs": 2.5}, "epochs: found 2.5, expected a valid integer"),
+        ({"epochs": True}, "epochs: found true, expected a valid integer"),
+        ({"epoch": 3}, "epoch: unknown setting; did you mean epochs?"),
+        ({"optimizer": "rmsprob"}, "one of sgd, adam, adamw, rmsprop; did you mean rmsprop?"),
+        ({"loss": "cross-entropy"}, "did you mean cross_entropy?"),
+        ({"models__cnn__channels": []}, "models.cnn.channels"),
+        ({"models__cnn__channels": [[16], []]}, "models.cnn.channels.1"),
+        ({"models__cnn__channels": [[1], [1], [1], [1]]}, "models.cnn.channels"),
+        ({"models__cnn__kernel_size": 4}, "kernel_size: found 4, expected one of 1, 3, 5, 7, 9"),
+        ({"shuffle": "blocks"}, "shuffle: found blocks, expected a valid boolean"),
+        ({"launcher": "mpirun -n 2"}, "launcher: found mpirun -n 2, expected python, or torchrun"),
+        ({"augmentation": "afine"}, "augmentation: found afine, expected one of none, affine"),
+        ({"augmentations__affine__shear": 90}, "augmentations.affine.shear: found 90, expected"),
+        ({"ensemble": 2}, "ensemble: unknown setting"),
+        ({"precision": "float16"}, "precision: found float16, expected one of float32, bfloat16"),
+        ({"optimizers__sgd__lr": -1}, "optimizers.sgd.lr: found -1, expected greater than 0"),
+        ({"optimizers__sgd__lr": float("nan")}, "optimizers.sgd.lr: found .nan, expected a finite"),
+        ({"optimizers__sgd__lr": float("inf")}, "optimizers.sgd.lr: found .inf, expected a finite"),
+        ({"optimizers__sgd__momentun": 0.9}, "momentun: unknown setting; did you mean momentum?"),
+        ({"optimizers__sgd__nesterov": True}, "nesterov: true needs a momentum above 0"),
+        ({"models__mlp__hidden_sizes": 512}, "hidden_sizes: found 512, expected a valid list"),
+        ({"models__mlp__hidden_sizes": [512, 0]}, "models.mlp.hidden_sizes.1: found 0"),
+        ({"models": []}, "models: found []"),
+        ({"device": None}, "device: found null, expected one of auto, cpu, cuda, mps"),
+        ({"validation_fraction": 1}, "validation_fraction: found 1, expected less than"),
+        ({"validation_fraction": 0, "keep": "best"}, "keep: best selects by validation loss"),
+        ({"dataset": "手写数字"}, "dataset: found"),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_is_named(tmp_path: Path, settings: dict[str, Any], expected: str) -> None:
+    assert expected in problems(tmp_path, changed(**settings))
+
+
+def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
+    message = problems(tmp_path, changed(epochs=-1, batch_size="big", optimiser="adam", loss="mae"))
+    assert message.count("\n") == 4
+    for setting in ("epochs", "batch_size", "optimiser", "loss"):
+        assert f"\n  {setting}: " in message
+
+
+def test_a_missing_setting_is_named(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    assert "seed: missing" in problems(tmp_path, text.replace("seed: 0", "", 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "found null, expected settings"),
+        ("- a\n- b", "found [a, b], expected settings"),
+        ("epochs: [1", "not readable as YAML"),
+        ("a: &a [*a]", "unknown setting"),
+        ("epochs: 5\nepochs: 6", "'epochs' is set a second time in line 2"),
+        ("\x00", "not readable as YAML"),
+        ("? [a]\n: 1", "not readable as YAML"),
+        ("1: 2", "1"),
+        ("!!python/object/apply:os.system ['true']", "not readable as YAML"),
+    ],
+)
+def test_a_file_without_settings(tmp_path: Path, text: str, expected: str) -> None:
+    assert expected in problems(tmp_path, text)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"params\.yaml: no such file"):
+        read_params(tmp_path / "params.yaml", Params)
+
+
+VALID = {
+    "epochs": st.integers(1, 1000),
+    "seed": st.integers(0, 2**63 - 1),
+    "keep": st.sampled_from(["last", "best"]),
+    "validation_fraction": st.floats(0.01, 0.9),
+    "mirrors": st.lists(st.text(st.characters(categories=["L", "N"])).map("https://{}".format)),
+    "optimizers__sgd__lr": st.floats(1e-300, 1e300),
+    "optimizers__adam__betas": st.lists(st.floats(0, 0.999), min_size=2, max_size=2),
+    "models__mlp__hidden_sizes": st.lists(st.integers(1, 4096)),
+}
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.fixed_dictionaries({}, optional=VALID))
+def test_valid_settings_come_back_as_written(
+    tmp_path_factory: pytest.TempPathFactory, chosen: dict[str, Any]
+) -> None:
+    text = changed(**chosen)
+    path = tmp_path_factory.mktemp("params") / "params.yaml"
+    path.write_text(text, "utf-8")
+    assert read_params(path, Params).model_dump() == yaml.safe_load(text)
+
+
+def is_number(text: str) -> bool:
+    """Whether params.yaml has it as one: PyYAML writes 0E0 without quotes."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+NAMES = [*Params.model_fields, "models.mlp", "optimizers.sgd", "optimizers.sgd.lr"]
+WRONG = st.one_of(
+    st.none(), st.text(max_size=8).filter(lambda text: not is_number(text)),
+    st.floats(max_value=-1e-9), st.integers(max_value=-1),
+    st.just(float("nan")), st.just(10**400), st.dictionaries(st.text(), st.none(), max_size=2),
+    st.lists(st.none(), min_size=1, max_size=3), st.binary(max_size=4), st.dates(),
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(NAMES), WRONG)
+def test_whatever_is_wrong_is_named(
+    tmp_path_factory: pytest.TempPathFactory, name: str, value: object
+) -> None:
+    text = changed(**{name.replace(".", "__"): value})
+    assert name in problems(tmp_path_factory.mktemp("params"), text)

@@ -1,0 +1,217 @@
+"""Raw files from good, bad and missing sources; the servers are real."""
+
+import gzip
+import hashlib
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torchvision
+
+from mnist_pipeline.raw import sources
+from mnist_pipeline.raw.idx import PARTS, read_idx, write_idx
+from mnist_pipeline.raw.sources import (
+    TORCHVISION,
+    UnavailableError,
+    UnreachableError,
+    download,
+    remote_files,
+)
+
+from ..mirror import Mirror, serve
+
+FILE_NAMES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+ARRAYS = (
+    np.zeros((20, 28, 28), np.uint8),
+    np.arange(20, dtype=np.uint8) % 10,
+    np.ones((10, 28, 28), np.uint8),
+    np.arange(10, dtype=np.uint8),
+)
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Four small IDX files with MNIST's names."""
+    folder = tmp_path_factory.mktemp("raw")
+    for name, array in zip(FILE_NAMES, ARRAYS, strict=True):
+        write_idx(folder / name, array)
+    return {name: (folder / name).read_bytes() for name in FILE_NAMES}
+
+
+@pytest.fixture
+def archives(raw: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """The same files as .gz; make torchvision expect their checksums, and know no site."""
+    zipped = {f"{name}.gz": gzip.compress(content, mtime=0) for name, content in raw.items()}
+    resources = [(name, hashlib.md5(content).hexdigest()) for name, content in zipped.items()]
+    monkeypatch.setattr(torchvision.datasets.MNIST, "resources", resources)
+    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [])
+    monkeypatch.setattr(sources, "TIMEOUT", 1)
+    return zipped
+
+
+@pytest.fixture
+def mirror(archives: dict[str, bytes]) -> Iterator[Mirror]:
+    with serve(archives) as server:
+        yield server
+
+
+def files_in(root: Path) -> dict[str, bytes]:
+    folder = root / "MNIST/raw"
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def warnings(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The warning lines, without torchvision's progress bars."""
+    lines = capsys.readouterr().err.replace("\r", "\n").splitlines()
+    return [line for line in lines if line.startswith("warning: ")]
+
+
+def refused() -> str:
+    """The address of a port where nothing listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("manner", ["good", "redirects"])
+def test_a_source_that_works(
+    mirror: Mirror,
+    raw: dict[str, bytes],
+    tmp_path: Path,
+    manner: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    download("mnist", [mirror.url(manner)], tmp_path / "root")
+    assert files_in(tmp_path / "root") == raw
+    assert warnings(capsys) == []
+    for train, length in ((True, 20), (False, 10)):
+        dataset = torchvision.datasets.MNIST(tmp_path / "root", train=train, download=False)
+        assert len(dataset) == length
+
+
+BAD = {
+    "403": "answered 403",
+    "404": "answered 404",
+    "500": "answered 500",
+    "503": "answered 503",
+    "hangs": "timed out",
+    "stalls": "timed out",
+    "closes": "MD5",
+    "longer": "MD5",
+    "wrong": "MD5",
+    "html": "MD5",
+    "garbage": "",
+}
+
+
+@pytest.mark.parametrize("manner", BAD)
+def test_a_bad_source_costs_one_warning_and_the_next_is_tried(
+    mirror: Mirror,
+    raw: dict[str, bytes],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    manner: str,
+) -> None:
+    download("mnist", [mirror.url(manner), mirror.url("good")], tmp_path / "root")
+    assert files_in(tmp_path / "root") == raw
+    assert [path.name for path in tmp_path.iterdir()] == ["root"]
+    (warning,) = warnings(capsys)
+    assert warning.startswith(f"warning: {FILE_NAMES[0]}.gz from {mirror.url(manner)}: ")
+    assert BAD[manner] in warning
+
+
+def test_what_a_source_lacks_comes_from_the_next(
+    mirror: Mirror, archives: dict[str, bytes], raw: dict[str, bytes], tmp_path: Path
+) -> None:
+    (tmp_path / "half").mkdir()
+    for name in list(archives)[:2]:
+        (tmp_path / "half" / name).write_bytes(archives[name])
+    download("mnist", [str(tmp_path / "half"), mirror.url("good")], tmp_path / "root")
+    assert files_in(tmp_path / "root") == raw
+    assert mirror.requested == set(list(archives)[2:])
+
+
+def test_no_source_left(mirror: Mirror, tmp_path: Path) -> None:
+    tried = [refused(), str(tmp_path / "nowhere"), mirror.url("404")]
+    with pytest.raises(UnavailableError) as caught:
+        download("mnist", tried, tmp_path / "root")
+    assert not isinstance(caught.value, UnreachableError)  # one did answer
+    message = str(caught.value)
+    for source, reason in zip(tried, ["refused", "No such file", "answered 404"], strict=True):
+        assert any(source in line and reason in line for line in message.splitlines())
+    assert "MNIST_MIRROR=" in message
+    assert "dvc exp run -S dataset=digits" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("manner", ["hangs", "500", "503"])
+def test_sources_that_do_not_answer_have_an_exit_code_of_their_own(
+    mirror: Mirror, tmp_path: Path, manner: str
+) -> None:
+    with pytest.raises(UnreachableError) as caught:
+        download("mnist", [refused(), mirror.url(manner)], tmp_path / "root")
+    assert caught.value.exit_code != UnavailableError.exit_code
+
+
+def test_a_folder_is_a_source(
+    archives: dict[str, bytes],
+    raw: dict[str, bytes],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    good, damaged = tmp_path / "a folder", tmp_path / "damaged"
+    for folder, end in ((good, None), (damaged, -1)):
+        folder.mkdir()
+        for name, content in archives.items():
+            (folder / name).write_bytes(content[:end])
+    download("mnist", [str(damaged), str(good)], tmp_path / "root")
+    assert files_in(tmp_path / "root") == raw
+    (warning,) = warnings(capsys)
+    assert "MD5" in warning
+
+
+@pytest.mark.parametrize("dataset", TORCHVISION)
+def test_the_files_of_a_dataset_are_in_the_order_of_the_parts(dataset: str) -> None:
+    sites, files = remote_files(dataset)
+    assert sites
+    for (name, md5), part in zip(files, PARTS, strict=True):
+        split, kind = part.split("-")
+        assert kind in name
+        assert name.removeprefix("qmnist-").startswith({"train": "train", "test": "t"}[split])
+        assert len(md5) == 32
+
+
+def test_the_digits_are_an_offline_dataset_of_the_same_form(digits_raw: Path) -> None:
+    folder = digits_raw / "digits"
+    images = read_idx(folder / "train-images.idx")
+    assert images.shape == (1198, 28, 28)
+    assert images.max() == 255
+    assert not images[:, :4].any()
+    assert not images[:, :, 24:].any()
+    assert read_idx(folder / "test-labels.idx").shape == (599,)
+
+
+def test_mnist_becomes_a_root_that_torchvision_opens(mnist_mirror: str, tmp_path: Path) -> None:
+    root = tmp_path / "raw"
+    root.mkdir()
+    (root / "left from before").touch()
+    download("mnist", [mnist_mirror], root)
+    assert {path.name for path in root.iterdir()} == {"MNIST", "dataset.json"}
+    assert set(files_in(root)) == set(FILE_NAMES)
+    for train, length in ((True, 60000), (False, 10000)):
+        assert len(torchvision.datasets.MNIST(root, train=train, download=False)) == length
+
+
+def test_the_files_of_another_dataset_are_refused(
+    mnist_mirror: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torchvision.datasets.KMNIST, "mirrors", [])
+    with pytest.raises(UnavailableError, match="the MD5 of the file is wrong"):
+        download("kmnist", [mnist_mirror], tmp_path / "root")

@@ -1,0 +1,68 @@
+"""The packages import each other in one direction only."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from .conftest import ROOT
+
+LIBRARY = ROOT / "src/mnist_pipeline"
+MAY_IMPORT = {
+    "training": {"model", "splits", "raw", "common"},
+    "evaluation": {"model", "splits", "raw", "common"},
+    "model": {"splits", "raw", "common"},
+    "splits": {"raw", "common"},
+    "raw": {"common"},
+    "common": set(),
+}
+
+
+def imported_packages(module: Path) -> set[str]:
+    """The packages of the library that a module imports, its own included."""
+    found = set()
+    for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            parent = module.relative_to(LIBRARY).parts[:-1]
+            path = [*parent[: len(parent) - node.level + 1], *(node.module or "").split(".")]
+            found.add(path[0])
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            package, *path = node.module.split(".")
+            if package == LIBRARY.name:
+                found |= {path[0]} if path else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+            found |= {path[1] for path in names if path[0] == LIBRARY.name and path[1:]}
+    return found
+
+
+def test_every_package_has_its_arrows() -> None:
+    packages = {path.parent.name for path in LIBRARY.glob("*/__init__.py")}
+    assert packages == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_a_package_imports_only_those_below_it(package: str) -> None:
+    arrows = {
+        module.relative_to(LIBRARY).as_posix(): imported_packages(module) - {package}
+        for module in (LIBRARY / package).rglob("*.py")
+    }
+    found = set().union(*arrows.values())
+    print(f"{package} -> {', '.join(sorted(found)) or 'nothing'}")
+    assert found <= MAY_IMPORT[package], arrows
+
+
+def test_the_library_imports_no_script() -> None:
+    scripts = {path.stem for folder in ("stages", "tools") for path in (ROOT / folder).glob("*.py")}
+    for module in LIBRARY.rglob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                assert (node.module or "").split(".")[0] not in scripts, module
+            if isinstance(node, ast.Import):
+                assert not {alias.name.split(".")[0] for alias in node.names} & scripts, module
+
+
+def test_package_files_hold_only_a_docstring() -> None:
+    for path in LIBRARY.rglob("__init__.py"):
+        (statement,) = ast.parse(path.read_text("utf-8")).body
+        assert isinstance(statement, ast.Expr), path
