@@ -14,7 +14,8 @@ from mnist_pipeline.model.losses import LOSSES
 from mnist_pipeline.model.networks import build_model
 from mnist_pipeline.splits.batches import DatasetInfo, ImageDataset, load_split
 from mnist_pipeline.training.checkpoints import Checkpoint
-from mnist_pipeline.training.loop import Epoch, Trainer
+from mnist_pipeline.training.history import Epoch
+from mnist_pipeline.training.loop import Trainer
 from mnist_pipeline.training.run import build_spec, build_trainer
 
 from .test_optimizers import PARAMS

@@ -1,10 +1,9 @@
 """The training loop."""
 
 import copy
-import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -21,7 +20,6 @@ from ..common.distributed import (
     rank,
     world_size,
 )
-from ..common.errors import UserError
 from ..common.params import TrainParams
 from ..common.runtime import parallelize, stream_seed
 from ..model.inference import predict
@@ -29,73 +27,8 @@ from ..model.losses import LOSSES
 from ..splits.batches import Batch, BatchSampler
 from .augmentation import AUGMENTATIONS
 from .checkpoints import Checkpoint, load_optimizer, optimizer_tensors
+from .history import Epoch, Totals
 from .optimizers import build_optimizer, build_schedule
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One row of the history; training values are means over the epoch, measured while training."""
-
-    epoch: int
-    lr: float  # in the last step
-    train_loss: float
-    train_accuracy: float
-    validation_loss: float | None  # None without a validation split
-    validation_accuracy: float | None
-
-    def metrics(self) -> dict[str, float]:
-        """Everything but the learning rate and what was not measured."""
-        row = asdict(self)
-        del row["lr"]
-        return {name: value for name, value in row.items() if value is not None}
-
-
-@dataclass
-class Totals:
-    """Loss and number of correct predictions of an epoch, summed over images and ranks.
-
-    Steps are noted without waiting for the device, and read from it once in many steps.
-    """
-
-    epoch: int
-    loss: float = 0.0
-    num_correct: int = 0
-    num_images: int = 0
-    num_steps: int = 0
-    unread: list[tuple[Tensor, Tensor, Tensor, int]] = field(default_factory=list)
-
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor, global_size: int) -> None:
-        """Note a step: mean loss [], logits [b, C] and labels [b] of this rank's images."""
-        self.unread.append((loss, logits, labels, global_size))
-
-    def read(self, lr: float) -> float:
-        """Sum the steps noted since the last call; return the loss of the last global batch.
-
-        Raises UserError: a loss is not finite.
-        """
-        losses, logits, labels, global_sizes = zip(*self.unread, strict=True)
-        # The mean loss of a global batch is the sum over ranks of mean · b / B.
-        local_losses = [
-            loss * len(local) / size if len(local) < size else loss
-            for loss, local, size in zip(
-                torch.stack(losses).tolist(), labels, global_sizes, strict=True
-            )
-        ]
-        num_correct = int((torch.cat(logits).argmax(1) == torch.cat(labels)).sum())
-        *global_losses, num_correct_of_all = all_reduce_sum([*local_losses, num_correct])
-        for loss, size in zip(global_losses, global_sizes, strict=True):
-            self.num_steps += 1
-            if not math.isfinite(loss):
-                raise UserError(
-                    f"training has diverged: loss {loss} in epoch {self.epoch}, step"
-                    f" {self.num_steps}, at a learning rate of {lr:g}; try a lower lr for this"
-                    " optimizer, or another schedule"
-                )
-            self.loss += loss * size
-            self.num_images += size
-        self.num_correct += int(num_correct_of_all)
-        self.unread.clear()
-        return global_losses[-1]
 
 
 class Trainer:

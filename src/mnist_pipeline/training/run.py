@@ -15,7 +15,8 @@ from ..model.inference import inference_loader
 from ..model.networks import ModelSpec, Network, build_model, save_model
 from ..splits.batches import DatasetInfo, ImageDataset, load_info, load_split, make_loader
 from .checkpoints import Checkpoint, check_agreement, compute_fingerprint
-from .loop import Epoch, Trainer
+from .history import Epoch
+from .loop import Trainer
 
 
 def train(
