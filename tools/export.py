@@ -43,7 +43,7 @@ def main() -> None:
         )
         if differing or largest > TOLERANCE:
             raise UserError(f"{EXPORTED}: not written: {agreement}, expected {TOLERANCE:.0e}")
-    print(f"{EXPORTED.relative_to(ROOT)}: {agreement}")
+    print(f"Wrote {EXPORTED.relative_to(ROOT)}: {agreement}")
 
 
 def export(classifier: Classifier, classes: list[str], path: Path) -> None:

@@ -39,10 +39,17 @@ def main() -> None:
     device = choose_device("auto")
     info, test_set = load_info(DATA), load_split(DATA, "test")
     loader = inference_loader(test_set.to(device))
+    models, problems = [], []
+    for experiment in experiments:
+        try:
+            models.append(load_from_dvc(experiment))
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("\n       ".join(problems))
     width = max(map(len, [*experiments, "together"]))
     total = np.zeros((len(test_set), len(info.classes)))
-    for experiment in experiments:
-        model, spec = load_from_dvc(experiment)
+    for experiment, (model, spec) in zip(experiments, models, strict=True):
         check_dataset(spec, info)
         logits, labels = predict(model.to(device), loader, device)
         probabilities = LOSSES[spec.loss].probabilities(logits).numpy()
@@ -66,7 +73,8 @@ def load_from_dvc(experiment: str) -> tuple[Network, ModelSpec]:
             raise UserError(f"{experiment}: {error}; 'dvc exp show' lists experiments") from None
         except FileNotFoundError:
             raise UserError(
-                f"{experiment}: its {MODEL} is not in the cache; 'dvc fetch' gets it from a remote"
+                f"{experiment}: its {MODEL} is neither in the cache nor in a remote; train it here,"
+                " or 'make push' where it was trained"
             ) from None
         return load_model(path)
 

@@ -47,7 +47,7 @@ def test_every_picture_is_answered_and_the_others_named(project: Project, tmp_pa
 
 def test_the_exported_model_answers_as_pytorch_does(project: Project) -> None:
     output = project.run("python", "tools/export.py")
-    assert output.startswith("models/model.onnx: 599 of 599 predictions equal PyTorch's")
+    assert output.startswith("Wrote models/model.onnx: 599 of 599 predictions equal PyTorch's")
     assert output.count("\n") == 1
     content = (project.folder / "models/model.onnx").read_bytes()
     assert b"site-packages" not in content, "no path of this machine"
@@ -84,16 +84,17 @@ def test_models_of_experiments_vote(project: Project) -> None:
         total += LOSSES[spec.loss].probabilities(logits).numpy()
     assert errors[2] == (total.argmax(1) != labels.numpy()).sum()
 
-    output = project.run("python", "tools/vote.py", "nowhere", status=1)
-    assert output == (
-        "error: nowhere: unknown Git revision 'nowhere'; 'dvc exp show' lists experiments\n"
-    )
+    output = project.run("python", "tools/vote.py", "nowhere", "seed-1", "never", status=1)
+    assert [line.strip() for line in output.splitlines()] == [
+        "error: nowhere: unknown Git revision 'nowhere'; 'dvc exp show' lists experiments",
+        "never: unknown Git revision 'never'; 'dvc exp show' lists experiments",
+    ]
 
 
 def test_a_model_that_is_in_no_cache_is_named(project: Project) -> None:
     shutil.rmtree(project.folder / ".dvc/cache")
     output = project.run("python", "tools/vote.py", "HEAD", status=1)
     assert output == (
-        "error: HEAD: its models/model.safetensors is not in the cache;"
-        " 'dvc fetch' gets it from a remote\n"
+        "error: HEAD: its models/model.safetensors is neither in the cache nor in a remote;"
+        " train it here, or 'make push' where it was trained\n"
     )

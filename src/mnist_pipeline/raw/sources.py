@@ -35,7 +35,7 @@ class UnavailableError(UserError):
 
 
 class UnreachableError(UnavailableError):
-    """No source answered at all: no network, or every site is down."""
+    """No source could be reached, or all of them answered with a server error."""
 
     exit_code = 69  # EX_UNAVAILABLE in sysexits.h
 
@@ -72,7 +72,7 @@ def download(
 
 
 def torchvision_class(dataset: str) -> Any:
-    """The class in torchvision.datasets that knows the files and the classes of a dataset."""
+    """The class in torchvision.datasets that defines a dataset's files and class names."""
     from torchvision import datasets  # takes seconds, and the other datasets do not need it
 
     return getattr(datasets, TORCHVISION[dataset])
@@ -91,16 +91,16 @@ def remote_files(dataset: str) -> tuple[list[str], list[tuple[str, str]]]:
 def _fetch(dataset: str, mirrors: Sequence[str], root: Path) -> tuple[list[str], list[Path]]:
     """Download, verify and unpack a dataset with torchvision; return its classes and files.
 
-    A source is a URL prefix or a folder: `mirrors` first, then the dataset's own sites. A source
-    that fails, for whatever reason, costs a warning line, and the next one is asked for the files
-    that are still missing. Raises UnavailableError when all have failed.
+    A source is a URL prefix or a folder: `mirrors` first, then the dataset's own sites. If one
+    fails, for whatever reason, a warning line says so, and the next one is asked for the files that
+    are still missing. Raises UnavailableError when all have failed.
     """
     folder = root / TORCHVISION[dataset] / "raw"
     folder.mkdir(parents=True)
     sites, files = remote_files(dataset)
     missing = list(files)
     failures: list[SourceError] = []
-    socket.setdefaulttimeout(TIMEOUT)
+    socket.setdefaulttimeout(TIMEOUT)  # for the whole process: torchvision takes no timeout
     for source in (*mirrors, *sites):
         try:
             _fetch_from(source, missing, folder)
@@ -108,6 +108,7 @@ def _fetch(dataset: str, mirrors: Sequence[str], root: Path) -> tuple[list[str],
             failures.append(failure)
             print(f"warning: {failure}", file=sys.stderr)
         else:
+            # "7 - seven" is shortened to "7"
             classes = [name.split(" - ")[0] for name in torchvision_class(dataset).classes]
             return classes, [folder / name.removesuffix(".gz") for name, _ in files]
     tried = "\n".join(f"  {failure}" for failure in failures)
@@ -120,7 +121,10 @@ def _fetch(dataset: str, mirrors: Sequence[str], root: Path) -> tuple[list[str],
 
 
 class SourceError(Exception):
-    """A source does not provide a file; `answered` if it provided something else instead."""
+    """A source does not provide a file.
+
+    `answered`: it could be reached, and sent other content or an HTTP status below 500.
+    """
 
     def __init__(self, message: str, answered: bool) -> None:
         super().__init__(message)
@@ -128,7 +132,7 @@ class SourceError(Exception):
 
 
 def _fetch_from(source: str, missing: list[tuple[str, str]], folder: Path) -> None:
-    """Fetch the `missing` files, names with MD5, and remove from the list what has arrived.
+    """Fetch the files in `missing`, pairs of name and MD5; each is removed once it is verified.
 
     Raises SourceError; OSError if the disk is full.
     """
@@ -143,7 +147,7 @@ def _fetch_from(source: str, missing: list[tuple[str, str]], folder: Path) -> No
             else:
                 shutil.copy(Path(source).expanduser() / name, archive)
             if not utils.check_integrity(archive, md5):
-                raise RuntimeError
+                raise RuntimeError  # as download_url does
             utils.extract_archive(archive, remove_finished=True)
         except (OSError, RuntimeError, HTTPException) as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -157,7 +161,7 @@ def _fetch_from(source: str, missing: list[tuple[str, str]], folder: Path) -> No
 
 def _reason(error: Exception) -> str:
     """Why a source failed, on one line."""
-    if isinstance(error, RuntimeError):
+    if isinstance(error, RuntimeError) and not isinstance(error, RecursionError):
         return "the MD5 of the file is wrong"
     if isinstance(error, HTTPError):
         return f"answered {error.code} {error.reason}"

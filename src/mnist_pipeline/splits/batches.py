@@ -22,8 +22,9 @@ Batch = tuple[Tensor, Tensor]
 class ImageDataset(Dataset):
     """Images and labels, with an optional transform of the images.
 
-    The index may be a number or many: `dataset[7]` is one image [1, 28, 28] and its label, and
-    `dataset[torch.tensor([7, 3])]` a batch, gathered and transformed in one operation.
+    The index may be a number, a slice or a tensor of indices: `dataset[7]` is one image
+    [1, 28, 28] and its label, and `dataset[torch.tensor([7, 3])]` a batch, gathered and transformed
+    in one operation.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class ImageDataset(Dataset):
 
     def __getitem__(self, index: int | slice | Tensor) -> Batch:
         """Return the image and label, or the batch, at `index`."""
-        if isinstance(index, Tensor):  # copies whole images: 5 times as fast as data[index]
+        if isinstance(index, Tensor):  # five times as fast as data[index]
             images, labels = self.data.index_select(0, index), self.labels.index_select(0, index)
         else:
             images, labels = self.data[index], self.labels[index]
@@ -54,9 +55,10 @@ class ImageDataset(Dataset):
         return ImageDataset(self.data[local], self.labels[local], self.transform)
 
     def to(self, device: torch.device) -> "ImageDataset":
-        """Move the tensors to `device`, so that batches are gathered there.
+        """Return the dataset with its tensors on `device`, so that batches are gathered there.
 
-        On a GPU with too little free memory they stay on the CPU, and each batch is moved instead.
+        Return it unchanged if the tensors need more than half of a GPU's free memory; each batch
+        is then moved by itself.
         """
         size = self.data.nbytes + self.labels.nbytes
         if device.type == "cuda" and size > torch.cuda.mem_get_info(device)[0] / 2:
@@ -96,7 +98,7 @@ class BatchSampler(Sampler[Tensor]):
         else:
             order = torch.arange(self.length)
         order = order.to(self.device)
-        for start in range(0, self.length, self.batch_size):  # split() creates all views at once
+        for start in range(0, self.length, self.batch_size):  # order.split() creates all views
             batch = order[start : start + self.batch_size]
             yield batch[local_batch(len(batch), rank(), world_size())[0]] if self.sharded else batch
 
@@ -120,7 +122,7 @@ def make_loader(
         batch_size=None,  # the sampler yields whole batches
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
-        generator=torch.Generator(),  # seeds the workers; leaves torch's global generator alone
+        generator=torch.Generator(),  # seeds the workers instead of torch's global generator
     )
 
 
@@ -158,7 +160,7 @@ def load_split(folder: Path, split: str) -> ImageDataset:
 def _load_array(path: Path, dtype: type[np.generic], item_shape: tuple[int, ...]) -> Tensor:
     """Memory-map a .npy file [N, *item_shape] as a tensor; the tensor must not be written to.
 
-    A read-only map, because Linux refuses a writable one that is larger than memory.
+    The map is read-only: Linux may refuse a copy-on-write map that is larger than memory.
     """
     try:
         array = np.load(path, mmap_mode="r")

@@ -32,7 +32,7 @@ from .optimizers import build_optimizer, build_schedule
 
 
 class Trainer:
-    """A training run: model, data, optimizer and schedule, as `params` describe them."""
+    """Model, data, optimizer and schedule of a run, and the loop over its epochs."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Trainer:
         validation_loader: DataLoader[Batch] | None,
         device: torch.device,
     ) -> None:
-        """`model` is on `device`; each loader yields this rank's part of the data."""
+        """Each loader yields this rank's part of the data."""
         self.params = params
         self.model = parallelize(model, device)
         self.train_loader = train_loader
@@ -66,7 +66,8 @@ class Trainer:
     def train(self, checkpoint: Checkpoint, after_epoch: Callable[[], None]) -> Epoch:
         """Train all epochs, resuming from `checkpoint`; return the epoch whose weights are kept.
 
-        `after_epoch` is called whenever `history` has grown. Raises UserError: the loss diverges.
+        `after_epoch` is called after each epoch, and once after resuming. Raises UserError if the
+        loss diverges.
         """
         if self._resume(checkpoint):
             print(f"Resuming after epoch {len(self.history)} of {self.params.epochs}")
@@ -81,8 +82,8 @@ class Trainer:
                 checkpoint.save(*self._state())
             after_epoch()
         seconds = time.perf_counter() - start
-        print(f"Trained {len(remaining)} epochs in {seconds:.1f} s")
-        if self.best_weights:
+        print(f"Trained {len(remaining)} epoch{'s' * (len(remaining) != 1)} in {seconds:.1f} s")
+        if self.best_weights:  # empty with keep: last
             self.model.load_state_dict(self.best_weights)
         return self._kept_epoch()
 
@@ -99,7 +100,7 @@ class Trainer:
         self.model.train()
         lr, steps, totals = 0.0, len(self.train_loader), Totals(epoch)
         title, length = f"Epoch [{epoch}/{self.params.epochs}]", sampler.length
-        disable = None if is_local_rank_0() else True  # None: only on a terminal
+        disable = None if is_local_rank_0() else True  # None: tqdm shows the bar only on a terminal
         with tqdm(total=length, desc=title, unit=" images", leave=False, disable=disable) as bar:
             for step, (images, labels) in enumerate(self.train_loader, start=1):
                 images, labels = images.to(self.device), labels.to(self.device)
@@ -152,12 +153,13 @@ class Trainer:
         return totals[0] / totals[2], totals[1] / totals[2]
 
     def _kept_epoch(self) -> Epoch:
+        """The epoch whose weights are kept; with keep: best every epoch has a validation loss."""
         if self.params.keep == "last":
             return self.history[-1]
         return min(self.history, key=lambda epoch: epoch.validation_loss or 0.0)
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that the next epoch depends on, except random numbers: they are reseeded."""
+        """Everything that the next epoch depends on, except random state, which is reseeded."""
         parts = {
             "model": self.model.state_dict(),
             "best": self.best_weights,

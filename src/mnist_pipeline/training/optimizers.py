@@ -46,11 +46,15 @@ OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
 }
 
 
+FUSED = {"sgd", "adam", "adamw"}
+"""Optimizers that torch can step in one pass over the parameters."""
+
+
 def build_optimizer(
     name: str, settings: Mapping[str, Any], parameters: Iterable[nn.Parameter]
 ) -> optim.Optimizer:
     """Build an optimizer; `settings` are the arguments of its class."""
-    if name != "rmsprop":  # torch has no fused RMSprop; fused: one pass over the parameters
+    if name in FUSED:
         settings = {**settings, "fused": True}
     return OPTIMIZERS[name](parameters, **settings)
 

@@ -1,4 +1,4 @@
-"""A training run: build everything from the params, train, write the model and its metrics."""
+"""Assemble a run from its params, train, write the model and its metrics."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
