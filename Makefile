@@ -86,7 +86,7 @@ lint: env  ## ruff (lint and format) and mypy
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 
-bench: env  ## measure speed and accuracy (an hour; QUICK=1: two minutes)
+bench: env  ## measure speed and accuracy (an hour; QUICK=1: two to five minutes)
 	@$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick)
 
 lock: env  ## update requirements.lock from pyproject.toml
