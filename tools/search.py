@@ -151,7 +151,8 @@ class Clone:
         self.folder, self.base = folder, base
         call(ROOT, "git", "clone", "--quiet", "--shared", str(ROOT), str(folder))
         for name in ("user.name", "user.email"):  # they may be set in this repository only
-            value = call(ROOT, "git", "config", "--get", "--default", "", name)
+            if not (value := call(ROOT, "git", "config", "--get", "--default", "", name)):
+                raise UserError(f"an experiment is a commit: set Git's {name}, which is empty")
             call(folder, "git", "config", name, value)
         self.dvc("cache", "dir", "--local", call(ROOT, sys.executable, "-m", "dvc", "cache", "dir"))
         self.restore()

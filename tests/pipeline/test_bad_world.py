@@ -99,7 +99,7 @@ def test_a_folder_where_a_file_should_be(project: Project) -> None:
     labels.unlink()
     labels.mkdir()
     output = project.run("python", "stages/preprocess.py", status=1)
-    assert "train-labels.idx: found SHA-256 no file, expected" in output
+    assert "train-labels.idx: found no file, expected SHA-256" in output
 
 
 def test_a_damaged_raw_file_is_fetched_again_as_advised(project: Project) -> None:

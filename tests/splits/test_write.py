@@ -149,7 +149,7 @@ def test_a_foreign_file(raw: Path, content: bytes) -> None:
 def test_a_missing_file(raw: Path) -> None:
     (raw / IMAGES).unlink()
     with pytest.raises(
-        DamagedFileError, match=r"train-images\.idx: found SHA-256 no file, expected"
+        DamagedFileError, match=r"train-images\.idx: found no file, expected SHA-256"
     ):
         read_raw(raw)
 

@@ -15,13 +15,12 @@ from ..common.files import atomic
 DTYPES: dict[int, np.dtype[Any]] = {0x08: np.dtype("u1"), 0x0C: np.dtype(">i4")}
 """Dtypes found in MNIST-like datasets: uint8, and int32 in the labels of QMNIST."""
 
-
 PARTS = ("train-images", "train-labels", "test-images", "test-labels")
 """The arrays of a dataset, each in a file of its own."""
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """Memory-map the array in `path`, read-only; the file has to be one, as a checksum can tell."""
+    """Memory-map the array in `path`, read-only. Verify the file's checksum first."""
     with path.open("rb") as file:
         _, _, dtype, ndim = file.read(4)
         shape = tuple(np.frombuffer(file.read(4 * ndim), ">u4").tolist())

@@ -59,10 +59,10 @@ def read_raw(folder: Path) -> RawDataset:
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedFileError(path, f"not what download writes ({error!r})") from None
     for part, file in paths.items():
-        digest = sha256(file) if file.is_file() else "no file"
-        if digest != checksums[part]:
-            found, expected = digest[:12], checksums[part][:12]
-            raise DamagedFileError(file, f"found SHA-256 {found}, expected {expected}")
+        found = f"SHA-256 {sha256(file)}" if file.is_file() else "no file"
+        expected = f"SHA-256 {checksums[part]}"
+        if found != expected:
+            raise DamagedFileError(file, f"found {found[:20]}, expected {expected[:20]}")
     train, test = (
         _read_split(paths[f"{split}-images"], paths[f"{split}-labels"], len(classes))
         for split in ("train", "test")
