@@ -16,6 +16,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
+from mnist_pipeline.common.openmp import limit_spinning
+
+limit_spinning()  # before torch is imported
+
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
@@ -23,7 +27,7 @@ from torchvision import transforms
 from torchvision.datasets import MNIST
 
 from mnist_pipeline.common.params import TrainParams, read_params
-from mnist_pipeline.common.runtime import keep_memory, use_deterministic_algorithms
+from mnist_pipeline.common.runtime import keep_memory, set_up
 from mnist_pipeline.model.networks import build_model
 from mnist_pipeline.splits.batches import ImageDataset, load_info, load_split
 from mnist_pipeline.training.loop import Trainer
@@ -55,15 +59,14 @@ def tutorial_epoch(steps: int) -> Callable[[], None]:
     return epoch
 
 
-def project_trainer(steps: int) -> Trainer:
-    """This project's trainer with the settings of params.yaml, without a validation split."""
-    params = read_params(ROOT / "params.yaml", TrainParams)
+def project_trainer(params: TrainParams, steps: int, device: torch.device) -> Trainer:
+    """This project's trainer, without a validation split."""
     data = ROOT / "data/processed"
     dataset = load_split(data, "train")
     train_set = ImageDataset(*dataset[: steps * BATCH_SIZE])
     no_validation_set = ImageDataset(*dataset[:0])
-    model = build_model(build_spec(params, load_info(data)), params.seed)
-    return build_trainer(params, model, train_set, no_validation_set, torch.device("cpu"))
+    model = build_model(build_spec(params, load_info(data), device), params.seed)
+    return build_trainer(params, model, train_set, no_validation_set, device)
 
 
 def loader_epoch(trainer: Trainer) -> Callable[[], None]:
@@ -91,6 +94,18 @@ def matrix_products(steps: int) -> Callable[[], None]:
     return epoch
 
 
+def with_threads(threads: int, epoch: Callable[[], None]) -> Callable[[], None]:
+    """The same epoch with another number of threads."""
+
+    def epoch_with_threads() -> None:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        epoch()
+        torch.set_num_threads(before)
+
+    return epoch_with_threads
+
+
 def seconds(epoch: Callable[[], object]) -> float:
     """Run an epoch and return its duration."""
     start = time.perf_counter()
@@ -101,11 +116,13 @@ def seconds(epoch: Callable[[], object]) -> float:
 def main() -> None:
     """Time each way `REPEATS` times over `STEPS` steps."""
     steps, repeats = map(int, sys.argv[1:])
-    use_deterministic_algorithms()
+    params = read_params(ROOT / "params.yaml", TrainParams)
+    all_threads = torch.get_num_threads()
+    device = set_up(params)  # its arithmetic is that of every way
     keep_memory()  # speeds up every way
-    trainer = project_trainer(steps)
+    trainer = project_trainer(params, steps, device)
     epochs: dict[str, Callable[[], object]] = {
-        "tutorial": tutorial_epoch(steps),
+        "tutorial": with_threads(all_threads, tutorial_epoch(steps)),
         "project": lambda: trainer.train_epoch(1),
         "products": matrix_products(steps),
         "loader": loader_epoch(trainer),

@@ -18,3 +18,7 @@ if find_spec("torch") is None:
         f"error: {sys.executable} does not have the pinned packages. 'make env' installs them into"
         " .venv; 'source .venv/bin/activate' makes its Python the one that runs the stages"
     )
+
+from mnist_pipeline.common.openmp import limit_spinning
+
+limit_spinning()

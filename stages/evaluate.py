@@ -5,7 +5,7 @@ from _stage import ROOT
 from mnist_pipeline.common.errors import run
 from mnist_pipeline.common.files import six_digits, write_csv, write_json
 from mnist_pipeline.common.params import EvaluateParams, read_params
-from mnist_pipeline.common.runtime import choose_device, parallelize, use_deterministic_algorithms
+from mnist_pipeline.common.runtime import parallelize, set_up
 from mnist_pipeline.evaluation.metrics import (
     class_table,
     prediction_table,
@@ -24,8 +24,7 @@ DATA, METRICS, PICTURES = ROOT / "data/processed", ROOT / "metrics", ROOT / "pic
 def main() -> None:
     """Read params.yaml, the model and the test split, write metrics and pictures."""
     params = read_params(ROOT / "params.yaml", EvaluateParams)
-    use_deterministic_algorithms()
-    device = choose_device(params.device)
+    device = set_up(params)
     model, spec = load_model(ROOT / "models/model.safetensors")
     check_dataset(spec, load_info(DATA))
     test_set = load_split(DATA, "test")

@@ -5,20 +5,16 @@ from _stage import ROOT
 from mnist_pipeline.common.distributed import process_group
 from mnist_pipeline.common.errors import run
 from mnist_pipeline.common.params import TrainParams, read_params
-from mnist_pipeline.common.runtime import (
-    choose_device,
-    keep_memory,
-    use_deterministic_algorithms,
-)
+from mnist_pipeline.common.runtime import keep_memory, set_up
 from mnist_pipeline.training.run import train
 
 
 def main() -> None:
     """Read params.yaml and the train and validation splits, write the model and its metrics."""
     params = read_params(ROOT / "params.yaml", TrainParams)
-    use_deterministic_algorithms()
+    device = set_up(params)
     keep_memory()
-    with process_group(choose_device(params.device)) as device:
+    with process_group(device) as device:
         train(params, ROOT / "data/processed", ROOT / "models", ROOT / "metrics", device)
 
 

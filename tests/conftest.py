@@ -5,6 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from mnist_pipeline.common.openmp import limit_spinning
+
+limit_spinning()  # before torch is imported
+
 import torch
 
 from mnist_pipeline.model.losses import LOSSES

@@ -19,7 +19,8 @@ from dvc.scm import SCMError
 from scipy.stats import binomtest
 
 from mnist_pipeline.common.errors import UserError, run
-from mnist_pipeline.common.runtime import choose_device, use_deterministic_algorithms
+from mnist_pipeline.common.params import HardwareParams
+from mnist_pipeline.common.runtime import set_up
 from mnist_pipeline.model.inference import inference_loader, predict
 from mnist_pipeline.model.losses import LOSSES
 from mnist_pipeline.model.networks import ModelSpec, Network, check_dataset, load_model
@@ -35,8 +36,7 @@ def main() -> None:
         "experiments", nargs="+", metavar="EXPERIMENT", help="experiment, commit or workspace"
     )
     experiments = parser.parse_args().experiments
-    use_deterministic_algorithms()
-    device = choose_device("auto")
+    device = set_up(HardwareParams(arithmetic="native", device="auto", threads="auto"))
     info, test_set = load_info(DATA), load_split(DATA, "test")
     loader = inference_loader(test_set.to(device))
     models, problems = [], []

@@ -1,11 +1,106 @@
-"""Devices and random streams."""
+"""Arithmetic, devices, precision and random streams."""
+
+import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch import nn
 
 from mnist_pipeline.common.errors import UserError
-from mnist_pipeline.common.runtime import choose_device, parallelize, stream_seed
+from mnist_pipeline.common.runtime import (
+    PORTABLE,
+    choose_device,
+    choose_precision,
+    parallelize,
+    stream_seed,
+    use_deterministic_algorithms,
+)
+
+from ..conftest import ROOT
+
+CPU = torch.device("cpu")
+SET_UP = """
+import json, os, sys
+sys.path.insert(0, "stages")
+import _stage
+import torch
+from mnist_pipeline.common.params import HardwareParams
+from mnist_pipeline.common.runtime import environment, set_up
+device = set_up(HardwareParams(**json.loads(sys.argv[1])))
+print(json.dumps([dict(os.environ), environment("%s", device), torch.get_num_threads()]))
+"""
+NAMES = [*PORTABLE, "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY", "OMP_NUM_THREADS"]
+
+
+def set_up(
+    arithmetic: str, threads: str | int = "auto", **variables: str
+) -> tuple[dict[str, str], dict[str, str | int], int]:
+    """A fresh process set up for an arithmetic: its variables, its environment, its threads."""
+    params = json.dumps({"arithmetic": arithmetic, "device": "cpu", "threads": threads})
+    clean = {name: value for name, value in os.environ.items() if name not in NAMES}
+    done = subprocess.run(
+        [sys.executable, "-c", SET_UP % arithmetic, params],
+        cwd=ROOT, env=clean | variables, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found, environment, number = json.loads(done.stdout)
+    return {name: found[name] for name in NAMES if name in found}, environment, number
+
+
+def test_portable_arithmetic_is_the_same_whatever_the_user_has_set() -> None:
+    variables, environment, threads = set_up("portable", MKL_CBWR="AUTO", OMP_NUM_THREADS="3")
+    if torch.cpu.get_capabilities().get("avx2"):
+        assert variables.items() >= PORTABLE.items()
+        assert environment["processor"] == "x86_64 AVX2"
+    assert threads == environment["threads"] == 1
+    assert set_up("portable", threads=3)[2] == 3
+
+
+def test_native_arithmetic_leaves_all_as_it_is() -> None:
+    variables, environment, threads = set_up("native", MKL_CBWR="AUTO", OMP_NUM_THREADS="1")
+    assert not {"ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"} & variables.keys()
+    assert variables["MKL_CBWR"] == "AUTO"
+    assert threads == environment["threads"] == 1
+    assert str(environment["processor"]).endswith(torch.cpu.get_capabilities()["cpu_name"])
+    assert set_up("native", threads=2, OMP_NUM_THREADS="1")[2] == 2
+
+
+def test_idle_threads_spin_briefly_unless_the_user_says_otherwise() -> None:
+    assert int(set_up("native")[0]["GOMP_SPINCOUNT"]) <= 10_000
+    assert "GOMP_SPINCOUNT" not in set_up("native", OMP_WAIT_POLICY="ACTIVE")[0]
+    assert set_up("native", GOMP_SPINCOUNT="7")[0]["GOMP_SPINCOUNT"] == "7"
+
+
+def test_auto_precision_is_bfloat16_only_where_it_is_computed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    has = {"computed": True}
+    name = "mnist_pipeline.common.runtime.computes_bfloat16"
+    monkeypatch.setattr(name, lambda device: has["computed"])
+    assert choose_precision("auto", "native", CPU) == "bfloat16"
+    assert choose_precision("auto", "portable", CPU) == "float32"
+    assert choose_precision("bfloat16", "native", CPU) == "bfloat16"
+    assert capsys.readouterr().out == ""
+    has["computed"] = False
+    assert choose_precision("auto", "native", CPU) == "float32"
+    assert choose_precision("bfloat16", "native", CPU) == "bfloat16"
+    assert "emulates bfloat16" in capsys.readouterr().out
+
+
+def test_mps_may_use_what_is_not_deterministic_and_says_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = torch.get_deterministic_debug_mode()
+    try:
+        use_deterministic_algorithms(torch.device("mps"))
+        assert torch.get_deterministic_debug_mode() == 1  # warns
+        assert capsys.readouterr().out.count("\n") == 1
+        use_deterministic_algorithms(CPU)
+        assert torch.get_deterministic_debug_mode() == 2  # raises
+    finally:
+        torch.set_deterministic_debug_mode(before)
 
 
 def test_streams_differ_by_seed_use_and_epoch() -> None:
@@ -23,7 +118,8 @@ def test_streams_differ_by_seed_use_and_epoch() -> None:
 def test_auto_picks_an_available_device() -> None:
     gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
     assert (choose_device("auto").type != "cpu") == gpu
-    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("cpu") == CPU
+    assert choose_device("auto", "portable") == CPU
 
 
 def test_a_missing_device_is_named() -> None:
@@ -35,7 +131,7 @@ def test_a_missing_device_is_named() -> None:
 
 def test_one_device_needs_no_wrapper() -> None:
     model = nn.Linear(2, 2)
-    assert parallelize(model, torch.device("cpu")) is model
+    assert parallelize(model, CPU) is model
 
 
 def test_several_gpus_share_a_model(capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,7 +41,7 @@ def make_trainer(
         params["optimizers"][params["optimizer"]]["momentum"] = momentum
     checked = TrainParams.model_validate(params)
     info = DatasetInfo("mnist", list("0123456789"), 0.5, 0.5)
-    network = build_model(build_spec(checked, info), checked.seed)
+    network = build_model(build_spec(checked, info, CPU), checked.seed)
     nothing = ImageDataset(train.data[:0], train.labels[:0])
     return build_trainer(checked, network, train, validation or nothing, CPU)
 

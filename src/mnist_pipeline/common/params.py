@@ -8,7 +8,15 @@ the stage's params in dvc.yaml.
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from .yamlfiles import ParamsError, explain, read_yaml
@@ -39,6 +47,13 @@ def check_launcher(line: str) -> str:
     if line.partition(" ")[0] not in ("python", "torchrun"):
         raise PydanticCustomError("launcher", "python, or torchrun and its options")
     return line
+
+
+def check_threads(threads: object) -> object:
+    """Accept only "auto" and integers from 1 to 1024."""
+    if threads != "auto" and not (type(threads) is int and 1 <= threads <= 1024):
+        raise PydanticCustomError("threads", "auto, or a number of threads from 1 to 1024")
+    return threads
 
 
 Positive = Annotated[float, Field(gt=0)]
@@ -188,13 +203,19 @@ class PreprocessParams(Settings):
     validation_fraction: Annotated[float, Field(ge=0, le=0.9)]
 
 
-class EvaluateParams(Settings):
+class HardwareParams(Settings):
+    """Settings of the arithmetic, which train and evaluate share."""
+
+    arithmetic: Literal["portable", "native"]
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    threads: Annotated[int | Literal["auto"], BeforeValidator(check_threads)]
+
+
+class EvaluateParams(HardwareParams):
     """Settings of the evaluate stage."""
 
-    device: Literal["auto", "cpu", "cuda", "mps"]
 
-
-class TrainParams(Settings):
+class TrainParams(HardwareParams):
     """Settings of the train stage."""
 
     model: Literal["mlp", "cnn"]
@@ -209,8 +230,7 @@ class TrainParams(Settings):
     shuffle: bool
     keep: Literal["last", "best"]
     seed: Annotated[int, Field(ge=0, lt=2**63)]
-    device: Literal["auto", "cpu", "cuda", "mps"]
-    precision: Literal["float32", "bfloat16"]
+    precision: Literal["auto", "float32", "bfloat16"]
     launcher: Annotated[str, AfterValidator(check_launcher)]
     num_workers: Annotated[int, Field(ge=0, le=256)]
     log_every: Count

@@ -1,7 +1,8 @@
-"""Device, determinism, random streams, memory; the environment that shapes a result."""
+"""Arithmetic, device, determinism, random streams, memory: what shapes a result and its speed."""
 
 import hashlib
 import os
+import warnings
 
 import torch
 from torch import nn
@@ -9,17 +10,53 @@ from torch.nn.parallel import DistributedDataParallel
 
 from .distributed import world_size
 from .errors import UserError
+from .params import HardwareParams
 
 # Required by torch.use_deterministic_algorithms; CUDA reads it when it starts.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
+PORTABLE = {"ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "AVX2,STRICT", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+"""The same instructions on every x86-64 CPU with AVX2, in the same order whatever their alignment.
 
-def use_deterministic_algorithms() -> None:
-    """Allow only algorithms that give the same bytes every time.
+Sources: https://docs.pytorch.org/docs/stable/threading_environment_variables.html; oneMKL Developer
+Guide, Obtaining Numerically Reproducible Results; oneDNN Developer Guide, CPU Dispatcher Control.
+"""
+
+BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
+"""Capabilities of CPUs that compute in bfloat16, as torch.cpu.get_capabilities names them."""
+
+
+def set_up(params: HardwareParams) -> torch.device:
+    """Set arithmetic, number of threads and determinism of this process; return the device.
+
+    Has to be called before torch computes anything: its libraries choose their instructions then.
+    Raises UserError: torch cannot use the device here.
+    """
+    if params.arithmetic == "portable" and torch.cpu.get_capabilities().get("avx2"):
+        os.environ.update(PORTABLE)
+        if torch.backends.cpu.get_cpu_capability() != "AVX2":
+            raise RuntimeError("torch chose its instructions before set_up")
+    threads = params.threads
+    if threads == "auto" and params.arithmetic == "portable":
+        threads = 1  # convolutions and batch normalization sum in an order that depends on it
+    if threads != "auto":
+        torch.set_num_threads(threads)
+    device = choose_device(params.device, params.arithmetic)
+    use_deterministic_algorithms(device)
+    return device
+
+
+def use_deterministic_algorithms(device: torch.device) -> None:
+    """Allow only algorithms that give the same bytes every time; on MPS, prefer them.
 
     Source: https://docs.pytorch.org/docs/stable/notes/randomness.html
     """
-    torch.set_deterministic_debug_mode("error")
+    if device.type == "mps":  # has no deterministic algorithm for max pooling, for example
+        torch.set_deterministic_debug_mode("warn")
+        warnings.filterwarnings("ignore", ".*does not have a deterministic implementation")
+        print("Some operations of MPS are not deterministic: two runs may differ in last digits")
+    else:
+        torch.set_deterministic_debug_mode("error")
     # No code here reads uninitialized memory, so filling it would only cost time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
@@ -46,9 +83,10 @@ def stream_seed(seed: int, stream: str, epoch: int) -> int:
     return int.from_bytes(digest[:8], "little") >> 1
 
 
-def choose_device(name: str) -> torch.device:
-    """The device that the setting `device` names; "auto" picks a GPU if there is one.
+def choose_device(name: str, arithmetic: str = "native") -> torch.device:
+    """The device that the setting `device` names.
 
+    "auto" is a GPU if there is one; with portable arithmetic the CPU, as GPUs have their own.
     Raises UserError: torch cannot use that device here.
     """
     usable = {
@@ -57,7 +95,8 @@ def choose_device(name: str) -> torch.device:
         "cpu": True,
     }
     if name == "auto":
-        name = next(candidate for candidate in usable if usable[candidate])
+        usable_names = [candidate for candidate in usable if usable[candidate]]
+        name = "cpu" if arithmetic == "portable" else usable_names[0]
     if not usable[name]:
         choices = ", ".join(candidate for candidate in usable if usable[candidate])
         raise UserError(
@@ -66,15 +105,55 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def environment(device: torch.device) -> dict[str, str | int]:
-    """Environment that affects bit-exact results."""
-    gpus = torch.cuda.device_count() if device.type == "cuda" else 0
+def choose_precision(name: str, arithmetic: str, device: torch.device) -> str:
+    """The precision that the setting `precision` names: "float32" or "bfloat16".
+
+    "auto" is bfloat16 where the device computes in it; with portable arithmetic always float32.
+    """
+    if name == "auto":
+        fast = arithmetic == "native" and computes_bfloat16(device)
+        return "bfloat16" if fast else "float32"
+    if name == "bfloat16" and not computes_bfloat16(device):
+        print(
+            f"precision: the {device.type} emulates bfloat16 here, about ten times slower than"
+            " float32; with precision: auto and arithmetic: native the faster one is chosen"
+        )
+    return name
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16, instead of emulating it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "mps":
+        return torch.backends.mps.is_macos_or_newer(14, 0)
+    if torch.backends.cpu.get_cpu_capability() == "AVX2":  # all that it has, or may use
+        return False
+    return any(torch.cpu.get_capabilities().get(name) for name in BFLOAT16)
+
+
+def environment(arithmetic: str, device: torch.device) -> dict[str, str | int]:
+    """Environment that affects bit-exact results, and nothing else.
+
+    The processor is its architecture and the instructions in use; with native arithmetic also its
+    name, by which the libraries choose among their algorithms.
+    """
+    cpu = torch.cpu.get_capabilities()
+    processor = f"{cpu['architecture']} {torch.backends.cpu.get_cpu_capability()}"
+    version = str(torch.__version__)
+    if device.type == "cpu":
+        version = version.partition("+")[0]  # 2.15.0+cu132 computes as 2.15.0+cpu does
+    gpu: dict[str, str | int] = {}
+    if device.type == "cuda":
+        gpu = {"gpu": torch.cuda.get_device_name(device), "gpus": torch.cuda.device_count()}
     return {
-        "torch": torch.__version__,
+        "torch": version,
+        "arithmetic": arithmetic,
+        "processor": processor if arithmetic == "portable" else f"{processor}, {cpu['cpu_name']}",
         "device": device.type,
-        "devices": max(gpus, 1),
         "processes": world_size(),
         "threads": torch.get_num_threads(),
+        **gpu,
     }
 
 

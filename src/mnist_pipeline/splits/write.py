@@ -132,14 +132,16 @@ def write_splits(raw: RawDataset, validation_fraction: float, folder: Path) -> d
 def pixel_statistics(images: np.ndarray, indices: np.ndarray) -> tuple[float, float]:
     """Mean and standard deviation of the pixels of the indexed images, scaled to [0, 1].
 
-    Computed from a histogram of the 256 values, so the result does not depend on summation order.
+    Computed in exact integers, so the result is the same on every machine.
     """
     counts = np.zeros(256, np.int64)
     for chunk in rows(images, indices):
         counts += np.bincount(chunk.ravel(), minlength=256)
-    values = np.arange(256) / 255
-    mean = float(counts @ values / counts.sum())
-    variance = float(counts @ (values - mean) ** 2 / counts.sum())
+    number, total, squares = (
+        sum(int(count) * value**power for value, count in enumerate(counts)) for power in range(3)
+    )
+    mean = total / (255 * number)
+    variance = (number * squares - total**2) / (255 * number) ** 2
     return mean, variance**0.5
 
 

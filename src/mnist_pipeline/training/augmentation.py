@@ -67,7 +67,8 @@ class Affine:
         rotation, shear, scale_x, scale_y, shift_x, shift_y = (
             (2 * sample - 1) * limit for sample, limit in zip(noise, ranges, strict=True)
         )
-        cos, sin, tan = rotation.cos(), rotation.sin(), shear.tan()
+        cos, sin = rotation.cos(), rotation.sin()
+        tan = shear.sin() / shear.cos()  # .tan() rounds otherwise on CPUs of other vendors
         # affine_grid maps output to input pixels: the inverse of rotation · shear · scale, then
         # the translation.
         matrix = [

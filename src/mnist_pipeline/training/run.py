@@ -10,7 +10,7 @@ import torch
 from ..common.distributed import barrier, is_local_rank_0
 from ..common.files import six_digits, write_csv, write_json
 from ..common.params import TrainParams
-from ..common.runtime import environment
+from ..common.runtime import choose_precision, environment
 from ..model.inference import inference_loader
 from ..model.networks import ModelSpec, Network, build_model, save_model
 from ..splits.batches import DatasetInfo, ImageDataset, load_info, load_split, make_loader
@@ -31,11 +31,15 @@ def train(
     info = load_info(data)
     train_set, validation_set = load_split(data, "train"), load_split(data, "validation")
     files = [data / "dataset.json", *data.glob("train/*"), *data.glob("validation/*")]
-    fingerprint = compute_fingerprint(params.inputs(), sorted(files), environment(device))
+    spec = build_spec(params, info, device)
+    used = environment(params.arithmetic, device)
+    fingerprint = compute_fingerprint(params.inputs(), sorted(files), used)
     check_agreement(fingerprint)
-    print(f"Training on {len(train_set)} images of {info.name}, on {device}")
+    print(
+        f"Training on {len(train_set)} images of {info.name}, on {device} in {spec.precision},"
+        f" {used['threads']} thread{'s' * (used['threads'] != 1)}"
+    )
 
-    spec = build_spec(params, info)
     model = build_model(spec, params.seed).to(device)
     trainer = build_trainer(params, model, train_set, validation_set, device)
     checkpoint = Checkpoint(models / "checkpoint.safetensors", fingerprint)
@@ -43,15 +47,15 @@ def train(
     kept = trainer.train(checkpoint, lambda: write_history(history_path, trainer.history))
 
     if is_local_rank_0():
-        save_model(models / "model.safetensors", model, spec, environment(device))
+        save_model(models / "model.safetensors", model, spec, used)
         write_json(metrics / "train.json", six_digits(kept.metrics()))
     barrier()  # until here a failed rank can be restarted from the checkpoint
     if is_local_rank_0():
         checkpoint.path.unlink(missing_ok=True)
 
 
-def build_spec(params: TrainParams, info: DatasetInfo) -> ModelSpec:
-    """The spec of the chosen model for a dataset."""
+def build_spec(params: TrainParams, info: DatasetInfo, device: torch.device) -> ModelSpec:
+    """The spec of the chosen model for a dataset, in the precision that the device is to use."""
     symmetric = params.normalization == "symmetric"
     return ModelSpec(
         model=params.model,
@@ -59,7 +63,7 @@ def build_spec(params: TrainParams, info: DatasetInfo) -> ModelSpec:
         classes=info.classes,
         mean=0.5 if symmetric else info.mean,
         std=0.5 if symmetric else info.std,
-        precision=params.precision,
+        precision=choose_precision(params.precision, params.arithmetic, device),
         loss=params.loss,
         dataset=info.name,
     )
