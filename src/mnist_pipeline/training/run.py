@@ -30,7 +30,7 @@ def train(
     """
     info = load_info(data)
     train_set, validation_set = load_split(data, "train"), load_split(data, "validation")
-    files = [data / "dataset.json", *data.glob("train/*"), *data.glob("validation/*")]
+    files = [data / "dataset.json", *data.glob("train/*.npy"), *data.glob("validation/*.npy")]
     fingerprint = compute_fingerprint(params.inputs(), sorted(files), environment(device))
     check_agreement(fingerprint)
     print(f"Training on {len(train_set)} images of {info.name}, on {device}")
