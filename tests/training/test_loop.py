@@ -145,6 +145,20 @@ def test_a_diverging_run_stops_and_says_where(digits: ImageDataset) -> None:
         train(trainer)
 
 
+@pytest.mark.parametrize(("keep", "validated"), [("best", True), ("last", True), ("last", False)])
+def test_a_run_that_diverges_in_its_last_step_stops_too(
+    digits: ImageDataset, validation: ImageDataset, keep: str, validated: bool
+) -> None:
+    trainer = make_trainer(
+        digits, validation if validated else None, epochs=1, batch_size=5000, optimizer="sgd",
+        lr=1e38, keep=keep,
+    )  # fmt: skip
+    with pytest.raises(UserError, match="diverged: loss nan after epoch 1, at a learning rate"):
+        train(trainer)
+    assert trainer.history == []
+    assert trainer.best_weights == {}
+
+
 CNN: dict[str, Any] = {"model": "cnn", "augmentation": "affine"}
 
 

@@ -10,6 +10,16 @@ from ..common.distributed import all_reduce_sum
 from ..common.errors import UserError
 
 
+class DivergedError(UserError):
+    """Training has diverged: a loss is not finite."""
+
+    def __init__(self, loss: float, where: str, lr: float) -> None:
+        super().__init__(
+            f"training has diverged: loss {loss} {where}, at a learning rate of {lr:g}; try a lower"
+            " lr for this optimizer, or another schedule"
+        )
+
+
 @dataclass(frozen=True)
 class Epoch:
     """One row of the history; training values are means over the epoch, measured while training."""
@@ -49,7 +59,7 @@ class Totals:
     def read(self, lr: float) -> float:
         """Sum the steps noted since the last call; return the loss of the last global batch.
 
-        Raises UserError: a loss is not finite.
+        Raises DivergedError: a loss is not finite.
         """
         losses, logits, labels, global_sizes = zip(*self.unread, strict=True)
         # The mean loss of a global batch is the sum over ranks of mean · b / B.
@@ -64,11 +74,7 @@ class Totals:
         for loss, size in zip(global_losses, global_sizes, strict=True):
             self.num_steps += 1
             if not math.isfinite(loss):
-                raise UserError(
-                    f"training has diverged: loss {loss} in epoch {self.epoch}, step"
-                    f" {self.num_steps}, at a learning rate of {lr:g}; try a lower lr for this"
-                    " optimizer, or another schedule"
-                )
+                raise DivergedError(loss, f"in epoch {self.epoch}, step {self.num_steps}", lr)
             self.loss += loss * size
             self.num_images += size
         self.num_correct += int(num_correct_of_all)
