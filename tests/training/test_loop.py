@@ -18,7 +18,7 @@ from mnist_pipeline.training.history import Epoch
 from mnist_pipeline.training.loop import Trainer
 from mnist_pipeline.training.run import build_spec, build_trainer
 
-from .test_optimizers import PARAMS
+from .test_optimizers import PARAMS, learning_rates
 
 CPU = torch.device("cpu")
 
@@ -93,6 +93,15 @@ def test_the_history_is_what_was_measured(digits: ImageDataset, validation: Imag
     assert kept.validation_loss == pytest.approx(torch.nn.CrossEntropyLoss()(logits, labels).item())
     assert kept.validation_accuracy == (logits.argmax(1) == labels).double().mean().item()
     assert kept.lr == 1e-3
+
+
+def test_the_learning_rate_of_an_epoch_is_its_mean(digits: ImageDataset) -> None:
+    cycle = make_trainer(digits, None, epochs=1, schedule="one_cycle", lr=0.01)
+    rates = learning_rates("one_cycle", 1, len(cycle.train_loader))
+    assert train(cycle).lr == pytest.approx(sum(rates) / len(rates) / 10)  # theirs peak at 0.1
+    for batch_size in (7, 64, 97):
+        constant = make_trainer(digits, None, epochs=1, batch_size=batch_size, lr=0.01)
+        assert train(constant).lr == 0.01
 
 
 def test_with_a_tiny_learning_rate_the_means_are_those_of_the_split(

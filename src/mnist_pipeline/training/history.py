@@ -25,7 +25,7 @@ class Epoch:
     """One row of the history; training values are means over the epoch, measured while training."""
 
     epoch: int
-    lr: float  # in the last step
+    lr: float  # mean over the steps: that of a one-cycle's last step is nearly 0
     train_loss: float
     train_accuracy: float
     validation_loss: float | None  # None without a validation split
