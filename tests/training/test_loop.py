@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from mnist_pipeline.common.distributed import all_gather, rank
 from mnist_pipeline.common.errors import UserError
 from mnist_pipeline.common.params import TrainParams
 from mnist_pipeline.model.inference import inference_loader, predict
@@ -18,6 +19,7 @@ from mnist_pipeline.training.history import Epoch
 from mnist_pipeline.training.loop import Trainer
 from mnist_pipeline.training.run import build_spec, build_trainer
 
+from ..ranks import run_ranks
 from .test_optimizers import PARAMS, learning_rates
 
 CPU = torch.device("cpu")
@@ -186,6 +188,24 @@ def test_the_recipe_of_a_cnn_learns_and_validates_without_augmentation(
     plain = torch.nn.CrossEntropyLoss()(logits, labels).item()
     assert kept.validation_loss == pytest.approx(plain), "neither smoothed nor augmented"
     assert kept.train_loss > kept.validation_loss, "smoothed and augmented"
+
+
+def test_ranks_average_the_statistics_of_batch_normalization_alone(digits_folder: Path) -> None:
+    run_ranks(2, check_buffers, digits_folder)
+
+
+def check_buffers(folder: Path) -> None:
+    """On each rank: train an epoch, from a constant that is the rank's own."""
+    trainer = make_trainer(load_split(folder, "train"), None, batch_size=200, **CNN)
+    shift = next(trainer.model.buffers())  # of Normalize
+    shift.fill_(rank())
+    trainer.train_epoch(1)
+    assert shift == rank()
+    statistics = [buffer for name, buffer in trainer.model.named_buffers() if "running" in name]
+    assert statistics
+    for buffer in statistics:
+        first, second = all_gather(buffer.sum().item())
+        assert first == second
 
 
 class KilledError(Exception):
