@@ -174,7 +174,7 @@ def test_a_host_with_other_params_is_named(project: Project, tmp_path: Path) -> 
     other.set_params(seed=1)
     statuses, output = run_two_agents(project, other, tmp_path)
     assert 0 not in statuses
-    assert re.search(r"launcher: the params on .* \(rank 1\) differ from those of rank 0", output)
+    assert re.search(r"launcher: .* \(rank 1\) and .* \(rank 0\) differ in params;", output)
     assert "Step [" not in output
 
 

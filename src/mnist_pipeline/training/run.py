@@ -14,7 +14,7 @@ from ..common.runtime import environment
 from ..model.inference import inference_loader
 from ..model.networks import ModelSpec, Network, build_model, save_model
 from ..splits.batches import DatasetInfo, ImageDataset, load_info, load_split, make_loader
-from .checkpoints import Checkpoint, check_agreement, compute_fingerprint
+from .checkpoints import Checkpoint, agree, compute_fingerprint
 from .history import Epoch
 from .loop import Trainer
 
@@ -31,8 +31,8 @@ def train(
     info = load_info(data)
     train_set, validation_set = load_split(data, "train"), load_split(data, "validation")
     files = [data / "dataset.json", *data.glob("train/*.npy"), *data.glob("validation/*.npy")]
-    fingerprint = compute_fingerprint(params.inputs(), sorted(files), environment(device))
-    check_agreement(fingerprint)
+    own = environment(device)
+    fingerprint = agree(compute_fingerprint(params.inputs(), sorted(files), own))
     print(f"Training on {len(train_set)} images of {info.name}, on {device}")
 
     spec = build_spec(params, info)
@@ -43,7 +43,8 @@ def train(
     kept = trainer.train(checkpoint, lambda: write_history(history_path, trainer.history))
 
     if is_local_rank_0():
-        save_model(models / "model.safetensors", model, spec, environment(device))
+        shared = {name: fingerprint[name] for name in own}
+        save_model(models / "model.safetensors", model, spec, shared)
         write_json(metrics / "train.json", six_digits(kept.metrics()))
     barrier()  # until here a failed rank can be restarted from the checkpoint
     if is_local_rank_0():
