@@ -27,7 +27,7 @@ TORCHVISION = {
 """Datasets in MNIST's format and their classes in torchvision.datasets."""
 
 TIMEOUT = 10
-"""Seconds without a byte after which a source counts as failed."""
+"""Seconds without a byte after which a connection has failed, to each address of a host."""
 
 
 class UnavailableError(UserError):
