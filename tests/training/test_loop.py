@@ -156,6 +156,16 @@ def test_a_diverging_run_stops_and_says_where(digits: ImageDataset) -> None:
         train(trainer)
 
 
+def test_a_diverging_step_is_named_with_its_own_learning_rate(digits: ImageDataset) -> None:
+    trainer = make_trainer(
+        digits, None, epochs=1, log_every=17, optimizer="sgd", lr=1e38, schedule="one_cycle"
+    )
+    second = f"{1e39 * learning_rates('one_cycle', 1, 17)[1]:g}"  # theirs peak at 0.1
+    with pytest.raises(UserError) as caught:
+        train(trainer)
+    assert f"in epoch 1, step 2, at a learning rate of {second};" in str(caught.value)
+
+
 @pytest.mark.parametrize(("keep", "validated"), [("best", True), ("last", True), ("last", False)])
 def test_a_run_that_diverges_in_its_last_step_stops_too(
     digits: ImageDataset, validation: ImageDataset, keep: str, validated: bool

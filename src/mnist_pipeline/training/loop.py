@@ -102,7 +102,7 @@ class Trainer:
             stream_seed(self.params.seed, "augmentation", epoch)
         )
         self.model.train()
-        mean_lr, steps, totals = 0.0, len(self.train_loader), Totals(epoch)
+        steps, totals = len(self.train_loader), Totals(epoch)
         title, length = f"Epoch [{epoch}/{self.params.epochs}]", sampler.length
         disable = None if is_local_rank_0() else True  # None: tqdm shows the bar only on a terminal
         with tqdm(total=length, desc=title, unit=" images", leave=False, disable=disable) as bar:
@@ -124,13 +124,12 @@ class Trainer:
                 loss.backward(torch.full_like(loss, count * world_size() / global_size))
                 self.optimizer.step()
                 lr = float(self.schedule.get_last_lr()[0])
-                mean_lr += (lr - mean_lr) / step  # unlike a sum, exact for a constant rate
                 self.schedule.step()
 
-                totals.add(loss.detach(), logits.detach()[:count], labels[:count], global_size)
+                totals.add(loss.detach(), logits.detach()[:count], labels[:count], global_size, lr)
                 bar.update(global_size)
                 if step % self.params.log_every == 0 or step == steps:
-                    batch_loss = totals.read(lr)
+                    batch_loss = totals.read()
                 if step % self.params.log_every == 0:
                     bar.set_postfix(loss=f"{batch_loss:.4f}", refresh=False)
                     bar.write(f"{title}, Step [{step}/{steps}], Loss: {batch_loss:.4f}")
@@ -146,9 +145,9 @@ class Trainer:
             raise DivergedError(loss_after, f"after epoch {epoch}", lr)
         if self.validation_loader is None:
             print(line)
-            return Epoch(epoch, mean_lr, train_loss, train_accuracy, None, None)
+            return Epoch(epoch, totals.lr, train_loss, train_accuracy, None, None)
         print(f"{line}; validation loss {loss_after:.4f}, accuracy {accuracy_after:.2%}")
-        return Epoch(epoch, mean_lr, train_loss, train_accuracy, loss_after, accuracy_after)
+        return Epoch(epoch, totals.lr, train_loss, train_accuracy, loss_after, accuracy_after)
 
     def _measure(self, loader: DataLoader[Batch] | list[Batch]) -> tuple[float, float]:
         """Mean loss and accuracy over the shards of all ranks; a shard may be empty."""
