@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from ..common.distributed import barrier, is_local_rank_0
+from ..common.errors import UserError
 from ..common.files import six_digits, write_csv, write_json
 from ..common.params import TrainParams
 from ..common.runtime import environment
@@ -25,11 +26,16 @@ def train(
     """Train the model of `params` on the splits in `data`.
 
     Writes `models`/model.safetensors, `metrics`/train.json and `metrics`/history.csv; the last one
-    and a checkpoint in `models` after every epoch. Raises UserError: a split is missing or damaged,
-    hosts disagree, or training diverges.
+    and a checkpoint in `models` after every epoch. Raises UserError: a split is missing, damaged or
+    empty, hosts disagree, or training diverges.
     """
     info = load_info(data)
     train_set, validation_set = load_split(data, "train"), load_split(data, "validation")
+    if params.keep == "best" and not len(validation_set):
+        raise UserError(
+            f"{data / 'validation'}: found no images, by which keep: best selects;"
+            " 'dvc repro preprocess' writes them"
+        )
     files = [data / "dataset.json", *data.glob("train/*.npy"), *data.glob("validation/*.npy")]
     own = environment(device)
     fingerprint = agree(compute_fingerprint(params.inputs(), sorted(files), own))
