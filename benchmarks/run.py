@@ -24,6 +24,7 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from uuid import uuid4
 
 import pandas as pd
 import torch
@@ -314,7 +315,7 @@ def save(section: str, rows: Rows) -> None:
     """Replace one section of results.json; the others stay valid for their own machine."""
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     results[section] = {"machine": machine(), "rows": rows}
-    partial = RESULTS.with_name(".results.json.partial")
+    partial = RESULTS.with_name(f".{RESULTS.name}.{uuid4().hex}.partial")
     partial.write_text(json.dumps(results, indent=2) + "\n")
     partial.replace(RESULTS)
 

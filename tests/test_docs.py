@@ -1,6 +1,10 @@
-"""What the documents name is there."""
+"""What the documents name is there, and their tables are tables."""
 
 import re
+from itertools import groupby
+from pathlib import Path
+
+import pytest
 
 from .conftest import ROOT
 
@@ -16,3 +20,16 @@ def test_the_readme_shows_every_module() -> None:
     readme = (ROOT / "README.md").read_text()
     for module in (ROOT / "src/mnist_pipeline").rglob("*.py"):
         assert module.name == "__init__.py" or module.name in readme, module.name
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))], ids=lambda path: path.name
+)
+def test_every_row_belongs_to_a_table(path: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for is_table, lines in groupby(text.splitlines(), lambda line: line.startswith("|")):
+        if is_table:
+            rows = [re.findall(r"(?:\\.|[^|])+", row.strip("|")) for row in lines]
+            assert len(rows) > 2, f"a row without a header: {rows[0]}"
+            assert all(re.fullmatch(r" *:?-+:? *", cell) for cell in rows[1]), rows[0]
+            assert {len(row) for row in rows} == {len(rows[0])}, rows[0]

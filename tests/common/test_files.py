@@ -2,13 +2,15 @@
 
 import json
 import math
+import os
+import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from mnist_pipeline.common.errors import UserError
-from mnist_pipeline.common.files import atomic, six_digits, write_csv, write_json
+from mnist_pipeline.common.files import LEFTOVER_AGE, atomic, six_digits, write_csv, write_json
 
 
 def test_a_file_that_fails_halfway_leaves_the_old_one(tmp_path: Path) -> None:
@@ -19,6 +21,36 @@ def test_a_file_that_fails_halfway_leaves_the_old_one(tmp_path: Path) -> None:
         raise RuntimeError
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_processes_may_write_a_file_at_the_same_time(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    with atomic(path) as first:
+        first.write_text("first")
+        with atomic(path) as second:
+            second.write_text("second")
+        assert path.read_text() == "second"
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_kill_left_behind_is_removed_a_day_later(tmp_path: Path) -> None:
+    leftovers = [tmp_path / ".a.json.1.partial", tmp_path / ".raw.2.partial"]
+    leftovers[0].touch()
+    (leftovers[1] / "MNIST").mkdir(parents=True)
+    write_json(tmp_path / "a.json", {})
+    assert set(tmp_path.iterdir()) == {tmp_path / "a.json", *leftovers}, "perhaps still written"
+    old = time.time() - LEFTOVER_AGE - 1
+    for leftover in leftovers:
+        os.utime(leftover, (old, old))
+    write_json(tmp_path / "a.json", {})
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.json"]
+
+
+def test_a_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    write_json(tmp_path / "a.json", {})
+    assert (tmp_path / "a.json").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_json_reads_back(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
+from mnist_pipeline.common.errors import UserError
 from mnist_pipeline.evaluation.metrics import (
     class_table,
     expected_calibration_error,
@@ -23,6 +24,14 @@ def test_summary() -> None:
     assert (result["accuracy"], result["errors"], result["loss"]) == (0.75, 1, 0.25)
     assert result["macro_f1"] == pytest.approx((2 / 3 + 4 / 5) / 2)
     assert result["expected_calibration_error"] == pytest.approx((0.2 + 0.6 + 0.3 + 0.1) / 4)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_probabilities_that_are_not_finite_have_no_metrics(value: float) -> None:
+    probabilities = PROBABILITIES.copy()
+    probabilities[1, 0] = value
+    with pytest.raises(UserError, match="not finite for 1 of 4 images"):
+        summary(probabilities, LABELS, 0.25)
 
 
 def test_calibration_is_perfect_where_confidence_is_accuracy() -> None:

@@ -95,13 +95,13 @@ class Project:
         path.write_text("".join(lines))
 
     def outs(self) -> dict[str, bytes]:
-        """Every file that the stages wrote, by its name."""
+        """Every file that the stages wrote, by its name, without .gitignore and temporary files."""
         folders = ("data/raw", "data/processed", "models", "metrics", "pictures")
         return {
             path.relative_to(self.folder).as_posix(): path.read_bytes()
             for folder in folders
             for path in sorted((self.folder / folder).rglob("*"))
-            if path.is_file() and path.name != ".gitignore"
+            if path.is_file() and not path.name.startswith(".")
         }
 
 

@@ -5,6 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
+
+from mnist_pipeline.common.tensors import load_tensors, save_tensors
 
 from .project import Project, ran
 
@@ -80,6 +83,32 @@ def test_a_diverging_run_writes_no_model(project: Project) -> None:
     assert "Traceback" not in output
     assert not (project.folder / "models/model.safetensors").exists()
     assert not (project.folder / "metrics/train.json").exists()
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0])
+def test_a_run_that_diverges_in_its_last_step_writes_no_model(
+    project: Project, fraction: float
+) -> None:
+    output = project.dvc(
+        "exp", "run", "-S", "optimizer=sgd", "-S", "optimizers.sgd.lr=1e38", "-S", "epochs=1",
+        "-S", "batch_size=5000", "-S", f"validation_fraction={fraction}", status=None,
+    )  # fmt: skip
+    assert "training has diverged: loss nan after epoch 1, at a learning rate of 1e+38" in output
+    assert "Traceback" not in output
+    for name in ("models/model.safetensors", "metrics/train.json", "models/checkpoint.safetensors"):
+        assert not (project.folder / name).exists()
+
+
+def test_a_model_whose_training_diverged_is_not_evaluated(project: Project) -> None:
+    path = project.folder / "models/model.safetensors"
+    tensors, metadata = load_tensors(path)
+    path.unlink()  # DVC's cache may link to it
+    save_tensors(path, {name: tensor * torch.nan for name, tensor in tensors.items()}, metadata)
+    before = project.outs()
+    output = project.run("python", "stages/evaluate.py", status=1)
+    assert output.startswith("error: model: found probabilities that are not finite for 599 of 599")
+    assert output.count("\n") == 1
+    assert project.outs() == before
 
 
 def test_a_split_of_another_dataset_or_with_other_classes(project: Project) -> None:

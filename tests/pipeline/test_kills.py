@@ -70,8 +70,6 @@ def test_a_dozen_kills(project: Project, tmp_path: Path) -> None:
         assert not OUR_FRAME.search(output), output
         resumed += output.count("Resuming after epoch")
         for name, content in project.outs().items():
-            if Path(name).name.startswith("."):
-                continue  # a temporary name
             if name == "models/checkpoint.safetensors":
                 load_tensors(project.folder / name)
             elif name == "metrics/history.csv":
@@ -117,6 +115,22 @@ def test_a_half_written_table_of_locks_is_no_obstacle(project: Project) -> None:
     project.set_params(seed=3)
     assert "JSON structure is corrupted" in project.dvc("repro", status=None)
     assert ran(project.run("make", "repro")) == ["train", "evaluate"]
+
+
+def test_a_file_left_behind_is_no_part_of_the_data(project: Project, tmp_path: Path) -> None:
+    project.set_params(epochs=100000)
+    log = tmp_path / "log"
+    process = start(project, log, "python", "stages/train.py")
+    wait_until((project.folder / "models/checkpoint.safetensors").exists, process)
+    kill(process, signal.SIGKILL)
+    for folder in ("data", "data/processed/train"):
+        (project.folder / folder / ".images.npy.0123.partial").touch()
+    assert "data" not in project.dvc("status", "train", "preprocess")
+    assert "partial" not in project.run("git", "status", "--short")
+    process = start(project, log, "python", "stages/train.py")
+    wait_until(lambda: "Epoch [" in log.read_text(), process)
+    kill(process, signal.SIGKILL)
+    assert "Resuming after epoch" in log.read_text()
 
 
 def test_ctrl_c_during_the_imports_prints_nothing(project: Project, tmp_path: Path) -> None:

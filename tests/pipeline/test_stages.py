@@ -94,6 +94,17 @@ def test_training_without_a_validation_split(project: Project) -> None:
     assert set(project.read("metrics/train.json")) == {"epoch", "train_loss", "train_accuracy"}
 
 
+def test_no_epoch_is_the_best_one_without_validation(project: Project) -> None:
+    project.set_params(validation_fraction=0)
+    project.run("python", "stages/preprocess.py")
+    project.set_params(validation_fraction=0.1, keep="best")
+    before = project.outs()
+    output = project.run("python", "stages/train.py", status=1)
+    assert "data/processed/validation: found no images" in output
+    assert "'dvc repro preprocess' writes them" in output
+    assert project.outs() == before
+
+
 def test_train_prints_the_line_of_the_tutorial(project: Project) -> None:
     output = project.run("python", "stages/train.py", status=0)
     assert "Epoch [1/3], Step [17/17], Loss: " not in output  # log_every: 20 is past the end

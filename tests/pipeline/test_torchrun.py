@@ -136,28 +136,45 @@ def test_a_host_killed_in_mid_training_and_started_again(
     assert (second.folder / name).read_bytes() == undisturbed[name]
 
 
-def test_a_host_with_other_params_is_named(project: Project, tmp_path: Path) -> None:
-    project.env["OMP_NUM_THREADS"] = "1"
+def run_two_agents(first: Project, second: Project, tmp_path: Path) -> tuple[list[int], str]:
+    """Train with an agent in each checkout; their exit codes, and what both wrote."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    line = f"torchrun --nnodes 2 --nproc-per-node 1 --rdzv-backend c10d --rdzv-endpoint :{port}"
-    line = line.replace(" :", " 127.0.0.1:")
-    other = project.copy(tmp_path / "another checkout")
-    other.set_params(seed=1)
+        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+    line = f"torchrun --nnodes 2 --nproc-per-node 1 --rdzv-backend c10d --rdzv-endpoint {endpoint}"
     logs = [tmp_path / "log 1", tmp_path / "log 2"]
     processes = [
-        start(each, log, *line.split(), "stages/train.py")
-        for each, log in zip((project, other), logs, strict=True)
+        start(project, log, *line.split(), "stages/train.py")
+        for project, log in zip((first, second), logs, strict=True)
     ]
     try:
-        for process in processes:
-            assert process.wait(120) != 0
+        statuses = [process.wait(120) for process in processes]
     finally:
         for process in processes:
             kill_tree(process)
-    output = "".join(log.read_text() for log in logs)
-    assert re.search(r"launcher: the params on .* \(rank 1\) differ from those of rank 0", output)
+    return statuses, "".join(log.read_text() for log in logs)
+
+
+def test_two_hosts_may_share_a_file_system(project: Project, tmp_path: Path) -> None:
+    project.env["OMP_NUM_THREADS"] = "1"
+    project.set_params(epochs=40, batch_size=500)  # every epoch writes files
+    project.run("torchrun", "--standalone", "--nproc-per-node", "2", "stages/train.py")
+    expected = project.outs()
+    for name in ("models/model.safetensors", "metrics/train.json", "metrics/history.csv"):
+        (project.folder / name).unlink()
+    statuses, output = run_two_agents(project, project, tmp_path)
+    assert statuses == [0, 0], output
+    assert project.outs() == expected
+    assert not list((project.folder / "models").glob(".*.partial"))
+
+
+def test_a_host_with_other_params_is_named(project: Project, tmp_path: Path) -> None:
+    project.env["OMP_NUM_THREADS"] = "1"
+    other = project.copy(tmp_path / "another checkout")
+    other.set_params(seed=1)
+    statuses, output = run_two_agents(project, other, tmp_path)
+    assert 0 not in statuses
+    assert re.search(r"launcher: .* \(rank 1\) and .* \(rank 0\) differ in params;", output)
     assert "Step [" not in output
 
 

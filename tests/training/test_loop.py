@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from mnist_pipeline.common.distributed import all_gather, rank
 from mnist_pipeline.common.errors import UserError
 from mnist_pipeline.common.params import TrainParams
 from mnist_pipeline.model.inference import inference_loader, predict
@@ -18,7 +19,8 @@ from mnist_pipeline.training.history import Epoch
 from mnist_pipeline.training.loop import Trainer
 from mnist_pipeline.training.run import build_spec, build_trainer
 
-from .test_optimizers import PARAMS
+from ..ranks import run_ranks
+from .test_optimizers import PARAMS, learning_rates
 
 CPU = torch.device("cpu")
 
@@ -95,6 +97,15 @@ def test_the_history_is_what_was_measured(digits: ImageDataset, validation: Imag
     assert kept.lr == 1e-3
 
 
+def test_the_learning_rate_of_an_epoch_is_its_mean(digits: ImageDataset) -> None:
+    cycle = make_trainer(digits, None, epochs=1, schedule="one_cycle", lr=0.01)
+    rates = learning_rates("one_cycle", 1, len(cycle.train_loader))
+    assert train(cycle).lr == pytest.approx(sum(rates) / len(rates) / 10)  # theirs peak at 0.1
+    for batch_size in (7, 64, 97):
+        constant = make_trainer(digits, None, epochs=1, batch_size=batch_size, lr=0.01)
+        assert train(constant).lr == 0.01
+
+
 def test_with_a_tiny_learning_rate_the_means_are_those_of_the_split(
     digits: ImageDataset,
 ) -> None:
@@ -145,6 +156,30 @@ def test_a_diverging_run_stops_and_says_where(digits: ImageDataset) -> None:
         train(trainer)
 
 
+def test_a_diverging_step_is_named_with_its_own_learning_rate(digits: ImageDataset) -> None:
+    trainer = make_trainer(
+        digits, None, epochs=1, log_every=17, optimizer="sgd", lr=1e38, schedule="one_cycle"
+    )
+    second = f"{1e39 * learning_rates('one_cycle', 1, 17)[1]:g}"  # theirs peak at 0.1
+    with pytest.raises(UserError) as caught:
+        train(trainer)
+    assert f"in epoch 1, step 2, at a learning rate of {second};" in str(caught.value)
+
+
+@pytest.mark.parametrize(("keep", "validated"), [("best", True), ("last", True), ("last", False)])
+def test_a_run_that_diverges_in_its_last_step_stops_too(
+    digits: ImageDataset, validation: ImageDataset, keep: str, validated: bool
+) -> None:
+    trainer = make_trainer(
+        digits, validation if validated else None, epochs=1, batch_size=5000, optimizer="sgd",
+        lr=1e38, keep=keep,
+    )  # fmt: skip
+    with pytest.raises(UserError, match="diverged: loss nan after epoch 1, at a learning rate"):
+        train(trainer)
+    assert trainer.history == []
+    assert trainer.best_weights == {}
+
+
 CNN: dict[str, Any] = {"model": "cnn", "augmentation": "affine"}
 
 
@@ -163,6 +198,24 @@ def test_the_recipe_of_a_cnn_learns_and_validates_without_augmentation(
     plain = torch.nn.CrossEntropyLoss()(logits, labels).item()
     assert kept.validation_loss == pytest.approx(plain), "neither smoothed nor augmented"
     assert kept.train_loss > kept.validation_loss, "smoothed and augmented"
+
+
+def test_ranks_average_the_statistics_of_batch_normalization_alone(digits_folder: Path) -> None:
+    run_ranks(2, check_buffers, digits_folder)
+
+
+def check_buffers(folder: Path) -> None:
+    """On each rank: train an epoch, from a constant that is the rank's own."""
+    trainer = make_trainer(load_split(folder, "train"), None, batch_size=200, **CNN)
+    shift = next(trainer.model.buffers())  # of Normalize
+    shift.fill_(rank())
+    trainer.train_epoch(1)
+    assert shift == rank()
+    statistics = [buffer for name, buffer in trainer.model.named_buffers() if "running" in name]
+    assert statistics
+    for buffer in statistics:
+        first, second = all_gather(buffer.sum().item())
+        assert first == second
 
 
 class KilledError(Exception):

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from mnist_pipeline.common.params import Optimizers, Schedules, TrainParams, read_params
@@ -89,12 +91,14 @@ assert "torch._dynamo" not in sys.modules
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def learning_rates(name: str, **settings: float) -> list[float]:
+def learning_rates(
+    name: str, epochs: int = EPOCHS, steps: int = STEPS, **settings: float
+) -> list[float]:
     optimizer = build_optimizer("sgd", {"lr": 0.1}, [nn.Parameter(torch.ones(1))])
     settings = settings or getattr(PARAMS.schedules, name).model_dump()
-    schedule = build_schedule(name, settings, optimizer, EPOCHS, STEPS)
+    schedule = build_schedule(name, settings, optimizer, epochs, steps)
     rates = []
-    for _ in range(EPOCHS * STEPS):
+    for _ in range(epochs * steps):
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         schedule.step()
@@ -106,6 +110,12 @@ def test_every_schedule_of_params_can_be_built() -> None:
         assert len(learning_rates(name)) == EPOCHS * STEPS
     with pytest.raises(ValueError, match="linear"):
         learning_rates("linear", gamma=1)
+
+
+@pytest.mark.parametrize("name", Schedules.model_fields)
+@pytest.mark.parametrize(("epochs", "steps"), [(1, 1), (1, 2), (2, 1)])
+def test_a_run_of_one_or_two_steps_has_a_schedule(name: str, epochs: int, steps: int) -> None:
+    assert all(0 < rate <= 0.1 for rate in learning_rates(name, epochs, steps))
 
 
 def test_constant() -> None:
@@ -129,3 +139,23 @@ def test_one_cycle_peaks_at_lr() -> None:
     assert max(rates) == pytest.approx(0.1)
     assert rates.index(max(rates)) == 5
     assert rates[-1] == pytest.approx(0.1 / 25 / 100)
+
+
+@given(
+    pct_start=st.floats(0, 1, exclude_min=True, exclude_max=True)
+    | st.integers(2, 30).map(lambda n: 1 / n),
+    epochs=st.integers(1, 5),
+    steps=st.integers(1, 8),
+)
+@example(pct_start=0.5, epochs=1, steps=1)
+@example(pct_start=0.5, epochs=1, steps=2)
+@example(pct_start=0.5, epochs=2, steps=1)
+@example(pct_start=0.1, epochs=2, steps=5)
+@settings(deadline=None)
+def test_one_cycle_of_any_length(pct_start: float, epochs: int, steps: int) -> None:
+    rates = learning_rates(
+        "one_cycle", epochs, steps, pct_start=pct_start, div_factor=25, final_div_factor=1e4
+    )
+    assert all(0.1 / 25 / 1e4 * 0.999 < rate < 0.1001 for rate in rates)
+    if pct_start * epochs * steps <= 1:
+        assert rates[0] == 0.1, "no step is left to rise"

@@ -3,15 +3,22 @@
 import hashlib
 import json
 import os
+import shutil
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from .errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+LEFTOVER_AGE = 24 * 3600
+"""Seconds after which a temporary file counts as left behind by a killed process."""
 
 
 @contextmanager
@@ -20,15 +27,30 @@ def atomic(path: Path) -> Iterator[Path]:
 
     The content is flushed to disk before the rename, so `path` is never half-written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
+    with temporary_path(path) as temporary:
         yield temporary
         _flush(temporary)
         temporary.replace(path)
         _flush(path.parent)
+
+
+@contextmanager
+def temporary_path(path: Path) -> Iterator[Path]:
+    """Yield a new name next to `path` for a file or folder, which is removed if still there.
+
+    The name is unique, because hosts that share a file system write the same files. A kill leaves
+    the temporary file behind; any write to the same folder removes it once it is a day old.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in path.parent.glob(".*.partial"):
+        with suppress(OSError):  # another process was faster, or it is another user's
+            if time.time() - leftover.stat().st_mtime > LEFTOVER_AGE:
+                _remove(leftover)
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}.partial")
+    try:
+        yield temporary
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -65,6 +87,14 @@ def sha256(path: Path) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder, if there is one."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:

@@ -8,12 +8,21 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from ..common.errors import UserError
+
 
 def summary(probabilities: np.ndarray, labels: np.ndarray, loss: float) -> dict[str, float | int]:
     """Accuracy, number of errors, loss, macro F1, expected calibration error.
 
     Macro F1 is the mean over the classes that occur as a label or a prediction, as in scikit-learn.
+    Raises UserError: a probability is not finite, which every metric would take for a prediction.
     """
+    unusable = len(labels) - int(np.isfinite(probabilities).all(1).sum())
+    if unusable:
+        raise UserError(
+            f"model: found probabilities that are not finite for {unusable} of {len(labels)}"
+            " images: its training has diverged; train again with a lower lr"
+        )
     predicted = probabilities.argmax(1)
     errors = int((predicted != labels).sum())
     f1 = class_table(probabilities, labels, range(probabilities.shape[1]))["f1"]

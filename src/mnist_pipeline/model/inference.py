@@ -1,5 +1,7 @@
 """Inference: logits of a whole split, and a classifier that returns probabilities."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -18,7 +20,7 @@ def inference_loader(dataset: ImageDataset) -> DataLoader[Batch]:
 
 @torch.no_grad()
 def predict(
-    model: nn.Module, loader: DataLoader[Batch], device: torch.device
+    model: nn.Module, loader: Iterable[Batch], device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Logits float32 [N, C] and labels int64 [N] of every batch of `loader`, on the CPU."""
     model.eval()

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ..common.errors import UserError
-from ..common.files import sha256, write_json
+from ..common.files import sha256, temporary_path, write_json
 from .folders import Arrays, read_folder
 from .idx import PARTS, write_idx
 
@@ -27,7 +27,7 @@ TORCHVISION = {
 """Datasets in MNIST's format and their classes in torchvision.datasets."""
 
 TIMEOUT = 10
-"""Seconds without a byte after which a source counts as failed."""
+"""Seconds without a byte after which a connection has failed, to each address of a host."""
 
 
 class UnavailableError(UserError):
@@ -49,9 +49,7 @@ def download(
     `folder` holds the pictures of the dataset "folder". Raises UnavailableError; UserError as in
     `read_folder`.
     """
-    partial = root.with_name(f".{root.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with temporary_path(root) as partial:
         if dataset in TORCHVISION:
             classes, paths = _fetch(dataset, mirrors, partial)
         else:
@@ -67,8 +65,6 @@ def download(
         write_json(partial / "dataset.json", description)
         shutil.rmtree(root, ignore_errors=True)
         partial.replace(root)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def torchvision_class(dataset: str) -> Any:

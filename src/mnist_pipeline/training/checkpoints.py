@@ -13,12 +13,15 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ..common.distributed import barrier, broadcast, is_local_rank_0, rank
+from ..common.distributed import barrier, broadcast, is_local_rank_0, rank, world_size
 from ..common.errors import UserError
 from ..common.files import atomic, sha256
 from ..common.tensors import load_tensors, save_tensors
 
 Tensors = dict[str, Tensor]
+
+HASHED = ("params", "data", "code")
+"""Entries of a fingerprint that are hashes; the others are the environment, as it is."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Checkpoint:
     """A file of tensors and plain values that only a run with the same fingerprint resumes."""
 
     path: Path
-    fingerprint: Mapping[str, str]  # see `compute_fingerprint`
+    fingerprint: Mapping[str, Any]  # see `compute_fingerprint`
 
     def save(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Replace the file; a kill at any moment leaves the old or the new one."""
@@ -42,12 +45,8 @@ class Checkpoint:
         except (UserError, KeyError):
             print(f"{self.path.name}: damaged; training starts from the beginning")
             return None
-        changed = [name for name in self.fingerprint if found.get(name) != self.fingerprint[name]]
-        if changed:
-            print(
-                f"{self.path.name}: different {', '.join(changed)};"
-                " training starts from the beginning"
-            )
+        if changed := differences(found, self.fingerprint):
+            print(f"{self.path.name}: different {changed}; training starts from the beginning")
             return None
         return tensors, values
 
@@ -62,8 +61,8 @@ class Checkpoint:
 
 def compute_fingerprint(
     params: Mapping[str, Any], data: Sequence[Path], environment: Mapping[str, Any]
-) -> dict[str, str]:
-    """SHA-256 of each input of a run: params, data files, imported code, environment."""
+) -> dict[str, Any]:
+    """The inputs of a run: SHA-256 of params, data files and imported code, and the environment."""
     package = __name__.split(".")[0]
     modules = sorted(name for name in sys.modules if name.split(".")[0] in (package, "__main__"))
     sources = [getattr(sys.modules[name], "__file__", None) for name in modules]
@@ -71,24 +70,41 @@ def compute_fingerprint(
         "params": params,
         "data": [sha256(path) for path in data],
         "code": [sha256(Path(source)) for source in sources if source],
-        "environment": environment,
     }
-    return {
+    hashes = {
         name: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
         for name, value in inputs.items()
     }
+    return hashes | dict(environment)
 
 
-def check_agreement(fingerprint: Mapping[str, str]) -> None:
-    """Raise UserError if the fingerprint differs from that of rank 0."""
-    expected = json.loads(broadcast(json.dumps(dict(fingerprint)).encode()))
-    different = [name for name in fingerprint if fingerprint[name] != expected[name]]
-    if different:
-        raise UserError(
-            f"launcher: the {', '.join(different)} on {socket.gethostname()} (rank {rank()})"
-            " differ from those of rank 0; bring both hosts to the same commit, params and data"
-            " ('dvc repro preprocess')"
-        )
+def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    """What differs between two fingerprints: "params, torch (2.14 instead of 2.15)"."""
+    return ", ".join(
+        name if name in HASHED else f"{name} ({found.get(name)} instead of {expected[name]})"
+        for name in expected
+        if found.get(name) != expected[name]
+    )
+
+
+def agree(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fingerprint that all ranks share: that of rank 0.
+
+    Only the number of threads may differ between hosts; it is then a list, one entry per rank.
+    Raises UserError, on all ranks: something else differs.
+    """
+    content = json.dumps([socket.gethostname(), dict(fingerprint)]).encode()
+    gathered = [json.loads(broadcast(content, source)) for source in range(world_size())]
+    first_host, first = gathered[0]
+    threads = [each["threads"] for _, each in gathered]
+    for number, (host, each) in enumerate(gathered):
+        if different := differences({**each, "threads": threads[0]}, first):
+            raise UserError(
+                f"launcher: {host} (rank {number}) and {first_host} (rank 0) differ in {different};"
+                " all hosts need the same commit, params, data ('dvc repro preprocess') and"
+                " environment"
+            )
+    return first if len(set(threads)) == 1 else {**first, "threads": threads}
 
 
 def optimizer_tensors(optimizer: Optimizer) -> Tensors:

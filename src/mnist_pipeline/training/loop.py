@@ -1,13 +1,15 @@
 """The training loop."""
 
 import copy
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -27,7 +29,7 @@ from ..model.losses import LOSSES
 from ..splits.batches import Batch, BatchSampler
 from .augmentation import AUGMENTATIONS
 from .checkpoints import Checkpoint, load_optimizer, optimizer_tensors
-from .history import Epoch, Totals
+from .history import DivergedError, Epoch, Totals
 from .optimizers import build_optimizer, build_schedule
 
 
@@ -66,8 +68,7 @@ class Trainer:
     def train(self, checkpoint: Checkpoint, after_epoch: Callable[[], None]) -> Epoch:
         """Train all epochs, resuming from `checkpoint`; return the epoch whose weights are kept.
 
-        `after_epoch` is called after each epoch, and once after resuming. Raises UserError if the
-        loss diverges.
+        `after_epoch` is called after each epoch, and once after resuming. Raises DivergedError.
         """
         if self._resume(checkpoint):
             print(f"Resuming after epoch {len(self.history)} of {self.params.epochs}")
@@ -88,7 +89,10 @@ class Trainer:
         return self._kept_epoch()
 
     def train_epoch(self, epoch: int) -> Epoch:
-        """Train on every batch once, then measure on the validation split."""
+        """Train on every batch once, then measure on the validation split.
+
+        Raises DivergedError: the loss of a step, or after the last one, is not finite.
+        """
         sampler = self.train_loader.sampler
         assert isinstance(sampler, BatchSampler)
         sampler.set_epoch(epoch)
@@ -98,7 +102,7 @@ class Trainer:
             stream_seed(self.params.seed, "augmentation", epoch)
         )
         self.model.train()
-        lr, steps, totals = 0.0, len(self.train_loader), Totals(epoch)
+        steps, totals = len(self.train_loader), Totals(epoch)
         title, length = f"Epoch [{epoch}/{self.params.epochs}]", sampler.length
         disable = None if is_local_rank_0() else True  # None: tqdm shows the bar only on a terminal
         with tqdm(total=length, desc=title, unit=" images", leave=False, disable=disable) as bar:
@@ -122,26 +126,30 @@ class Trainer:
                 lr = float(self.schedule.get_last_lr()[0])
                 self.schedule.step()
 
-                totals.add(loss.detach(), logits.detach()[:count], labels[:count], global_size)
+                totals.add(loss.detach(), logits.detach()[:count], labels[:count], global_size, lr)
                 bar.update(global_size)
                 if step % self.params.log_every == 0 or step == steps:
-                    batch_loss = totals.read(lr)
+                    batch_loss = totals.read()
                 if step % self.params.log_every == 0:
                     bar.set_postfix(loss=f"{batch_loss:.4f}", refresh=False)
                     bar.write(f"{title}, Step [{step}/{steps}], Loss: {batch_loss:.4f}")
 
-        all_reduce_mean(self.model.buffers())  # running statistics of batch normalization
+        all_reduce_mean(running_statistics(self.model))
         train_loss = totals.loss / totals.num_images
         train_accuracy = totals.num_correct / totals.num_images
         line = f"{title}: train loss {train_loss:.4f}, accuracy {train_accuracy:.2%}"
-        validation_loss = validation_accuracy = None
-        if self.validation_loader is not None:
-            validation_loss, validation_accuracy = self._validate(self.validation_loader)
-            line += f"; validation loss {validation_loss:.4f}, accuracy {validation_accuracy:.2%}"
-        print(line)
-        return Epoch(epoch, lr, train_loss, train_accuracy, validation_loss, validation_accuracy)
+        # Without a validation split, the last batch again: no loss has seen the last step yet.
+        measured = [(images, labels)] if self.validation_loader is None else self.validation_loader
+        loss_after, accuracy_after = self._measure(measured)
+        if not math.isfinite(loss_after):
+            raise DivergedError(loss_after, f"after epoch {epoch}", lr)
+        if self.validation_loader is None:
+            print(line)
+            return Epoch(epoch, totals.lr, train_loss, train_accuracy, None, None)
+        print(f"{line}; validation loss {loss_after:.4f}, accuracy {accuracy_after:.2%}")
+        return Epoch(epoch, totals.lr, train_loss, train_accuracy, loss_after, accuracy_after)
 
-    def _validate(self, loader: DataLoader[Batch]) -> tuple[float, float]:
+    def _measure(self, loader: DataLoader[Batch] | list[Batch]) -> tuple[float, float]:
         """Mean loss and accuracy over the shards of all ranks; a shard may be empty."""
         loss, num_correct, num_images = 0.0, 0, 0
         if len(loader):
@@ -195,3 +203,13 @@ class Trainer:
         self.schedule.load_state_dict(values["schedule"])
         self.history[:] = [Epoch(**row) for row in values["history"]]
         return True
+
+
+def running_statistics(model: nn.Module) -> Iterator[Tensor]:
+    """Yield the buffers of batch normalization, which differ between ranks.
+
+    The mean of equal buffers over seven ranks would be an ulp off.
+    """
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            yield from module.buffers()

@@ -70,8 +70,13 @@ def build_schedule(
     if name == "cosine":
         return CosineAnnealingLR(optimizer, epochs * steps, **settings)
     if name == "one_cycle":
-        peak = optimizer.param_groups[0]["lr"]
+        peak, total_steps = optimizer.param_groups[0]["lr"], epochs * steps
+        if settings["pct_start"] * total_steps <= 1:
+            # The rise would end with the first step, where OneCycleLR divides by zero or misses
+            # the peak: only the fall from the peak is left.
+            end = peak / settings["div_factor"] / settings["final_div_factor"]
+            return CosineAnnealingLR(optimizer, max(total_steps - 1, 1), end)
         return OneCycleLR(
-            optimizer, peak, total_steps=epochs * steps, cycle_momentum=False, **settings
+            optimizer, peak, total_steps=total_steps, cycle_momentum=False, **settings
         )
     raise ValueError(name)

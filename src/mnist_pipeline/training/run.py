@@ -8,13 +8,14 @@ import pandas as pd
 import torch
 
 from ..common.distributed import barrier, is_local_rank_0
+from ..common.errors import UserError
 from ..common.files import six_digits, write_csv, write_json
 from ..common.params import TrainParams
 from ..common.runtime import choose_precision, environment
 from ..model.inference import inference_loader
 from ..model.networks import ModelSpec, Network, build_model, save_model
 from ..splits.batches import DatasetInfo, ImageDataset, load_info, load_split, make_loader
-from .checkpoints import Checkpoint, check_agreement, compute_fingerprint
+from .checkpoints import Checkpoint, agree, compute_fingerprint
 from .history import Epoch
 from .loop import Trainer
 
@@ -25,19 +26,22 @@ def train(
     """Train the model of `params` on the splits in `data`.
 
     Writes `models`/model.safetensors, `metrics`/train.json and `metrics`/history.csv; the last one
-    and a checkpoint in `models` after every epoch. Raises UserError: a split is missing or damaged,
-    hosts disagree, or training diverges.
+    and a checkpoint in `models` after every epoch. Raises UserError: a split is missing, damaged or
+    empty, hosts disagree, or training diverges.
     """
     info = load_info(data)
     train_set, validation_set = load_split(data, "train"), load_split(data, "validation")
-    files = [data / "dataset.json", *data.glob("train/*"), *data.glob("validation/*")]
-    spec = build_spec(params, info, device)
-    used = environment(params.arithmetic, device)
-    fingerprint = compute_fingerprint(params.inputs(), sorted(files), used)
-    check_agreement(fingerprint)
+    if params.keep == "best" and not len(validation_set):
+        raise UserError(
+            f"{data / 'validation'}: found no images, by which keep: best selects;"
+            " 'dvc repro preprocess' writes them"
+        )
+    files = [data / "dataset.json", *data.glob("train/*.npy"), *data.glob("validation/*.npy")]
+    spec, own = build_spec(params, info, device), environment(params.arithmetic, device)
+    fingerprint = agree(compute_fingerprint(params.inputs(), sorted(files), own))
     print(
         f"Training on {len(train_set)} images of {info.name}, on {device} in {spec.precision},"
-        f" {used['threads']} thread{'s' * (used['threads'] != 1)}"
+        f" {own['threads']} thread{'s' * (own['threads'] != 1)}"
     )
 
     model = build_model(spec, params.seed).to(device)
@@ -47,7 +51,8 @@ def train(
     kept = trainer.train(checkpoint, lambda: write_history(history_path, trainer.history))
 
     if is_local_rank_0():
-        save_model(models / "model.safetensors", model, spec, used)
+        shared = {name: fingerprint[name] for name in own}
+        save_model(models / "model.safetensors", model, spec, shared)
         write_json(metrics / "train.json", six_digits(kept.metrics()))
     barrier()  # until here a failed rank can be restarted from the checkpoint
     if is_local_rank_0():
