@@ -129,3 +129,13 @@ def test_a_queued_experiment_runs_the_code_it_was_queued_with(
     finally:
         project.dvc("queue", "stop", "--kill")
     assert "Success" in tasks, tasks
+
+
+def test_a_renewed_lock_makes_the_stages_that_compute_stale(project: Project) -> None:
+    lock = project.folder / "requirements.lock"
+    lock.write_text(lock.read_text().replace("torch==", "torch==99."))
+    assert stale(project) == {"preprocess", "train", "evaluate"}
+    project.run("git", "checkout", "--quiet", "requirements.lock")
+    tools = project.folder / "tools.lock"
+    tools.write_text(tools.read_text() + "\n# a new tool\n")
+    assert stale(project) == set()
