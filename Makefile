@@ -7,6 +7,8 @@ DVC := $(BIN)/python -m dvc
 # The stages run `python`: the one in .venv, whichever environment is active.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONPATH PYTHONHOME
+# uv leaves it to the first import to write bytecode; without any, each stage starts 10 s later.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Written by the download stage when no source of the raw data could be reached.
 UNREACHABLE := .dvc/tmp/sources-unreachable

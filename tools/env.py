@@ -42,7 +42,7 @@ def main() -> None:
     if is_installed(group):
         return
     lock = ROOT / ".dvc/tmp/env.lock"
-    lock.parent.mkdir(exist_ok=True)
+    lock.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(lock, timeout=3600, isolation_level=None)) as connection:
         connection.execute("BEGIN EXCLUSIVE")  # on every system, this lock ends with its process
         if INSTALLING.exists() and INSTALLING.read_text() == state():
@@ -60,6 +60,7 @@ def is_installed(group: str) -> bool:
 
 def install(group: str) -> None:
     """Create or update .venv."""
+    cpu = on_cpu()
     if INSTALLING.exists() or not succeeds(*UV, "--help"):
         call(sys.executable, "-m", "venv", "--clear", VENV)
     pinned = VENV / "uv.txt"
@@ -67,14 +68,15 @@ def install(group: str) -> None:
     pip = (BIN / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     call(*pip, "--require-hashes", "--requirement", pinned)
 
-    INSTALLING.write_text(state())
     uv = UV if sys.stderr.isatty() else [*UV, "--quiet"]
-    if on_cpu() and not succeeds(*UV, "--check", "--offline", *torch_pins()):
+    if cpu and not succeeds(*UV, "--check", "--offline", *torch_pins()):
         index = os.environ.get("TORCH_INDEX")
         source = ["--default-index", index] if index else ["--torch-backend", "cpu"]
+        INSTALLING.write_text(state())
         # Reinstall: torchvision's build with CUDA has the same version, but doesn't fit.
         call(*uv, "--reinstall", "--no-deps", *source, *torch_pins())
-    call(*uv, *([] if on_cpu() else ["--require-hashes"]), *packages(group))
+    INSTALLING.write_text(state())
+    call(*uv, *([] if cpu else ["--require-hashes"]), *packages(group))
     INSTALLING.unlink()
 
 
