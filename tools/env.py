@@ -61,7 +61,7 @@ def is_installed(group: str) -> bool:
 def install(group: str) -> None:
     """Create or update .venv."""
     cpu = on_cpu()
-    if INSTALLING.exists() or not succeeds(*UV, "--help"):
+    if INSTALLING.exists() or not succeeds(BIN / "uv", "pip", "list", "--python", VENV):
         call(sys.executable, "-m", "venv", "--clear", VENV)
     pinned = VENV / "uv.txt"
     pinned.write_text("".join(re.findall(r"^uv==.*\n(?: .*\n)*", read("tools.lock"), re.M)))

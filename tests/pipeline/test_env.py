@@ -220,6 +220,14 @@ def test_after_a_kill_a_half_installed_package_is_not_taken_for_whole(ready: Pro
     assert module.exists()
 
 
+def test_an_environment_whose_python_has_gone_is_made_anew(ready: Project) -> None:
+    for python in (ready.folder / ".venv/bin").glob("python*"):
+        python.unlink()
+        python.symlink_to(ready.folder / "removed")
+    ready.run("make", "repro")
+    assert installed(ready) == REPRO
+
+
 def test_two_at_once(bare: Project) -> None:
     with ThreadPoolExecutor() as pool:
         outputs = list(pool.map(lambda target: bare.run("make", target), ["repro", "report"]))
