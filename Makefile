@@ -1,4 +1,4 @@
-# Every target first installs what requirements.lock pins into .venv, unless that is already there.
+# Every target first installs what it needs into .venv, unless that is already there.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,6 +7,8 @@ DVC := $(BIN)/python -m dvc
 # The stages run `python`: the one in .venv, whichever environment is active.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONPATH PYTHONHOME
+# uv leaves it to the first import to write bytecode; without any, each stage starts 10 s later.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Written by the download stage when no source of the raw data could be reached.
 UNREACHABLE := .dvc/tmp/sources-unreachable
@@ -21,16 +23,13 @@ HEAL := test ! -e $(RWLOCK) || $(BIN)/python -m json.tool $(RWLOCK) >/dev/null 2
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
 
-env:  ## create .venv and install the pinned dependencies
-	@cmp -s requirements.lock .venv/requirements.lock || { \
-	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-	    { echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1), expected Python 3.10 or newer; name one: make PYTHON=python3.12" >&2; exit 2; }; \
-	  echo "Installing requirements.lock into .venv (several minutes on a slow line; torch is large)"; \
-	  rm -rf .venv && $(PYTHON) -m venv .venv && \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
-	  cp requirements.lock .venv/requirements.lock; }
+env: env-dev  ## install all pinned dependencies into .venv (TORCH=cpu: PyTorch without CUDA)
 
-repro: env  ## run the pipeline (dvc repro), on the embedded digits if no source can be reached
+# The other targets install only what they need: the stages' packages and a group of pyproject.toml.
+env-%:
+	@$(PYTHON) tools/env.py $*
+
+repro: env-repro  ## run the pipeline (dvc repro), on the embedded digits if no source can be reached
 	@$(HEAL); rm -f $(UNREACHABLE); \
 	$(DVC) repro || { status=$$?; test -e $(UNREACHABLE) || exit $$status; \
 	  echo; echo "No source of the raw data could be reached (see the warnings above)."; \
@@ -39,7 +38,7 @@ repro: env  ## run the pipeline (dvc repro), on the embedded digits if no source
 	  $(MAKE) --no-print-directory digits; }
 	@$(DVC) metrics show
 
-digits: env  ## run the pipeline on the embedded digits, as an experiment; without network
+digits: env-repro  ## run the pipeline on the embedded digits, as an experiment; without network
 	@$(DVC) exp run -S dataset=digits -S optimizer=adam -S optimizers.adam.lr=0.0003 \
 	  -S epochs=40 -S batch_size=32 -S log_every=20
 
@@ -50,26 +49,26 @@ COUNTED := case '$(WORKERS)' in 0*|*[!0-9]*|'') \
 SHARE := $(if $(filter-out 1,$(WORKERS)),OMP_NUM_THREADS=$$($(BIN)/python -c \
   'import os; print(max(1, os.cpu_count() // max(1, $(WORKERS))))'))
 
-queue: env  ## run the queued experiments, WORKERS=n at a time
+queue: env-repro  ## run the queued experiments, WORKERS=n at a time
 	@$(COUNTED); $(SHARE) $(DVC) queue start --jobs $(WORKERS)
 
 TRIALS ?= 20
-search: env  ## search the space of search.yaml until TRIALS=n have finished, WORKERS=n at a time
+search: env-search  ## search the space of search.yaml until TRIALS=n have finished, WORKERS=n at a time
 	@$(COUNTED); $(SHARE) $(BIN)/python tools/search.py --trials $(TRIALS) --workers $(WORKERS) $(if $(STORAGE),--storage '$(STORAGE)')
 
-vote: env  ## accuracy of the models of EXPS="a b ..." and of their averaged probabilities
+vote: env-vote  ## accuracy of the models of EXPS="a b ..." and of their averaged probabilities
 	@$(BIN)/python tools/vote.py $(EXPS)
 
-report: env  ## write reports/index.html: metrics, plots, pictures and experiments on one page
+report: env-report  ## write reports/index.html: metrics, plots, pictures and experiments on one page
 	@$(BIN)/python tools/report.py
 
-push: env  ## push the cache and the files of all runs to DVC's default remote
+push: env-push  ## push the cache and the files of all runs to DVC's default remote
 	@$(BIN)/python tools/push.py
 
-export: env  ## export the model to models/model.onnx, checked against PyTorch
+export: env-export  ## export the model to models/model.onnx, checked against PyTorch
 	@$(BIN)/python tools/export.py
 
-demo: env  ## serve a page on which to draw a digit
+demo: env-repro  ## serve a page on which to draw a digit
 	@$(BIN)/python tools/demo.py
 
 # pytest runs one worker per core, so more threads would only wait for each other.
@@ -81,17 +80,19 @@ check: lint  ## lint, types and unit tests, in about two minutes
 test: lint  ## lint, types and all tests
 	$(PYTEST)
 
-lint: env  ## ruff (lint and format) and mypy
+lint: env-dev  ## ruff (lint and format) and mypy
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 
-bench: env  ## measure speed and accuracy (an hour; QUICK=1: two to five minutes)
+bench: env-repro  ## measure speed and accuracy (an hour; QUICK=1: two to five minutes)
 	@$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick)
 
-lock: env  ## update requirements.lock from pyproject.toml
-	$(BIN)/python -m uv pip compile pyproject.toml --extra s3 --group dev --universal --python-version 3.10 \
-	  --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --quiet --upgrade -o requirements.lock
+COMPILE := $(BIN)/uv pip compile --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
+  --custom-compile-command "make lock" --quiet --upgrade
+lock: env-repro  ## update requirements.lock and tools.lock from pyproject.toml
+	$(COMPILE) pyproject.toml -o requirements.lock
+	$(COMPILE) --group dev -c requirements.lock -o tools.lock
 
-deps: env  ## update each stage's code dependencies in dvc.yaml
+deps: env-repro  ## update each stage's code dependencies in dvc.yaml
 	$(BIN)/python tests/pipeline/code_deps.py --write

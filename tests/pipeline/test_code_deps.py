@@ -1,4 +1,9 @@
-"""dvc.yaml lists the code and the params that each stage uses: no more, no less."""
+"""dvc.yaml lists the code and the params that each stage uses, requirements.lock its packages."""
+
+import re
+from contextlib import suppress
+from importlib.metadata import distributions
+from pathlib import Path
 
 import pytest
 import yaml
@@ -7,6 +12,7 @@ from mnist_pipeline.common import params
 from mnist_pipeline.common.params import NOT_INPUTS
 
 from .code_deps import DVC_YAML, ROOT, code_deps, listed_deps, stages
+from .project import Project
 
 STAGES = stages()
 
@@ -33,3 +39,19 @@ def test_the_params_listed_are_those_the_stage_can_read(stage: str) -> None:
         if name not in NOT_INPUTS
     }
     assert set(yaml.safe_load(DVC_YAML.read_text())["stages"][stage]["params"]) == expected
+
+
+def test_the_stages_need_only_the_packages_of_requirements_lock(
+    project: Project, tmp_path: Path
+) -> None:
+    locked = re.findall(r"^([\w-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    for package in distributions():
+        if re.sub("[-_.]+", "-", package.metadata["Name"]).lower() in locked:
+            for name in {file.parts[0] for file in package.files or ()} - {"..", "__pycache__"}:
+                with suppress(FileExistsError):  # namespace packages share a folder
+                    (tmp_path / name).symlink_to(str(package.locate_file(name)))
+    before = project.outs()
+    for stage in STAGES:
+        # -S: no site-packages but those
+        project.run("python", "-S", f"stages/{stage}.py", PYTHONPATH=str(tmp_path))
+    assert project.outs() == before

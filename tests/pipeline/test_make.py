@@ -1,7 +1,5 @@
 """The two commands of the README, where nothing can be reached and where a mirror can."""
 
-from pathlib import Path
-
 from ..mirror import serve
 from .project import BIN, Project, ran
 
@@ -18,14 +16,6 @@ def test_make_alone_lists_the_targets(clone: Project) -> None:
     output = clone.run("make")
     for target in ("env", "repro", "check", "test", "vote", "lock"):
         assert f"make {target} " in output
-
-
-def test_an_old_python_is_refused(clone: Project, tmp_path: Path) -> None:
-    old = tmp_path / "python2"
-    old.write_text("#!/bin/sh\necho Python 2.7.18\nexit 1\n")
-    old.chmod(0o755)
-    output = clone.run("make", "env", f"PYTHON={old}", status=2)
-    assert "is Python 2.7.18, expected Python 3.10 or newer" in output
 
 
 def test_without_any_source_the_digits_are_used_and_it_says_so(clone: Project) -> None:

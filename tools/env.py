@@ -1,0 +1,132 @@
+"""Install what a make target needs into .venv: python tools/env.py GROUP.
+
+GROUP is a dependency group of pyproject.toml, named like its target; "dev" is all of them. Each
+comes with the packages of the stages. requirements.lock and tools.lock pin versions and hashes. If
+nothing is missing, this takes a moment and no network.
+
+TORCH=cpu in the environment asks for PyTorch's builds without CUDA on Linux; other systems have no
+others. They come from PyTorch's own index, or the one at TORCH_INDEX. The locks do not have their
+hashes. A .venv that has such builds keeps them.
+"""
+
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+if sys.version_info < (3, 10):  # noqa: UP036
+    sys.exit(
+        f"error: {sys.executable} is Python {sys.version.split()[0]}, expected Python 3.10 or"
+        " newer; name one: make PYTHON=python3.12"
+    )
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C: no traceback
+
+ROOT = Path(__file__).resolve().parents[1]
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+UV: list[str | Path] = [BIN / "uv", "pip", "install", "--python", VENV]
+INSTALLING = VENV / ".installing"  # exists while an installation goes on, and after a kill
+TORCH = os.environ.get("TORCH", "")
+
+
+def main() -> None:
+    """Install what is missing, while no other process does."""
+    group = sys.argv[1] if sys.argv[1:] else "dev"
+    if TORCH not in ("", "cpu"):
+        sys.exit(f"error: TORCH: found {TORCH}, expected cpu")
+    if is_installed(group):
+        return
+    lock = ROOT / ".dvc/tmp/env.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(lock, timeout=3600, isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")  # on every system, this lock ends with its process
+        if INSTALLING.exists() and INSTALLING.read_text() == state():
+            INSTALLING.unlink()  # killed while it downloaded, or without network
+        if not is_installed(group):
+            print(f"Installing the packages of '{group}' into .venv, in a minute or so", flush=True)
+            install(group)
+
+
+def is_installed(group: str) -> bool:
+    """Whether .venv has what a group needs, in the pinned versions."""
+    wanted = [*packages(group), *(torch_pins() if on_cpu() else [])]
+    return not INSTALLING.exists() and succeeds(*UV, "--check", "--offline", *wanted)
+
+
+def install(group: str) -> None:
+    """Create or update .venv."""
+    cpu = on_cpu()
+    if INSTALLING.exists() or not succeeds(BIN / "uv", "pip", "list", "--python", VENV):
+        call(sys.executable, "-m", "venv", "--clear", VENV)
+    pinned = VENV / "uv.txt"
+    pinned.write_text("".join(re.findall(r"^uv==.*\n(?: .*\n)*", read("tools.lock"), re.M)))
+    pip = (BIN / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    call(*pip, "--require-hashes", "--requirement", pinned)
+
+    uv = UV if sys.stderr.isatty() else [*UV, "--quiet"]
+    if cpu and not succeeds(*UV, "--check", "--offline", *torch_pins()):
+        index = os.environ.get("TORCH_INDEX")
+        source = ["--default-index", index] if index else ["--torch-backend", "cpu"]
+        INSTALLING.write_text(state())
+        # Reinstall: torchvision's build with CUDA has the same version, but doesn't fit.
+        call(*uv, "--reinstall", "--no-deps", *source, *torch_pins())
+    INSTALLING.write_text(state())
+    call(*uv, *([] if cpu else ["--require-hashes"]), *packages(group))
+    INSTALLING.unlink()
+
+
+def packages(group: str) -> list[str]:
+    """What a group needs: arguments of `uv pip install`, which takes hashes from constraints."""
+    wanted = ["--requirements", "pyproject.toml", "--group", group]
+    return [*wanted, "--constraints", "requirements.lock", "--constraints", "tools.lock"]
+
+
+def on_cpu() -> bool:
+    """Whether .venv is to have PyTorch without CUDA."""
+    builds = VENV.glob("lib/python*/site-packages/torch-*+cpu.dist-info")
+    return sys.platform == "linux" and (TORCH == "cpu" or any(builds))
+
+
+def torch_pins() -> list[str]:
+    """The pinned versions of torch and torchvision, as builds for the CPU.
+
+    torchvision's version gets no "+cpu": on ARM, the index has it without.
+    """
+    pins = re.findall(r"^(torch|torchvision)==(\S+)(.*) \\$", read("requirements.lock"), re.M)
+    local = {"torch": "+cpu", "torchvision": ""}
+    return [f"{name}=={version}{local[name]}{marker}" for name, version, marker in pins]
+
+
+def state() -> str:
+    """A text that differs when a package was installed or removed."""
+    folders = [*VENV.glob("lib/python*/site-packages"), *VENV.glob("Lib/site-packages")]
+    return " ".join(str(folder.stat().st_mtime_ns) for folder in folders)
+
+
+def read(name: str) -> str:
+    """The text of a file of the project."""
+    return (ROOT / name).read_text("utf-8")
+
+
+def succeeds(*command: str | Path) -> bool:
+    """Run a command without its output; False too if there is no such program."""
+    try:
+        return subprocess.run(command, cwd=ROOT, capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+def call(*command: str | Path) -> None:
+    """Run a command; if it fails, end with its exit status."""
+    status = subprocess.run(command, cwd=ROOT).returncode
+    if status:
+        sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()
