@@ -1,5 +1,6 @@
 """Files are whole or absent."""
 
+import errno
 import json
 import math
 import os
@@ -45,6 +46,17 @@ def test_what_a_kill_left_behind_is_removed_a_day_later(tmp_path: Path) -> None:
         os.utime(leftover, (old, old))
     write_json(tmp_path / "a.json", {})
     assert list(tmp_path.iterdir()) == [tmp_path / "a.json"]
+
+
+def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    with pytest.raises(OSError, match="No space") as caught, atomic(path):
+        raise OSError(errno.ENOSPC, "No space left on device")  # as a write says it: without a name
+    assert caught.value.filename == str(path)
+    path.mkdir()
+    with pytest.raises(IsADirectoryError) as caught, atomic(path) as temporary:
+        temporary.touch()
+    assert caught.value.filename == str(path)
 
 
 def test_a_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:

@@ -32,6 +32,12 @@ def test_tensors_and_metadata_read_back(tmp_path: Path) -> None:
         assert torch.equal(loaded[name], tensor)
 
 
+def test_a_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    save_tensors(tmp_path / "a", {}, {})
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_loaded_tensors_outlive_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a"
     save_tensors(path, {"x": torch.ones(1000)}, {})

@@ -25,13 +25,19 @@ LEFTOVER_AGE = 24 * 3600
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path next to `path`, renamed to `path` once the block has succeeded.
 
-    The content is flushed to disk before the rename, so `path` is never half-written.
+    The content is flushed to disk before the rename, so `path` is never half-written. Raises
+    OSError, which names `path`: the disk is full, the folder read-only, ...
     """
     with temporary_path(path) as temporary:
-        yield temporary
-        _flush(temporary)
-        temporary.replace(path)
-        _flush(path.parent)
+        try:
+            yield temporary
+            _flush(temporary)
+            temporary.replace(path)
+            _flush(path.parent)
+        except OSError as error:
+            if error.filename is None or Path(error.filename) == temporary:
+                error.filename = str(path)
+            raise
 
 
 @contextmanager

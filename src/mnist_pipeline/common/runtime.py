@@ -145,7 +145,8 @@ def environment(arithmetic: str, device: torch.device) -> dict[str, str | int]:
         version = version.partition("+")[0]  # 2.15.0+cu132 computes as 2.15.0+cpu does
     gpu: dict[str, str | int] = {}
     if device.type == "cuda":
-        gpu = {"gpu": torch.cuda.get_device_name(device), "gpus": torch.cuda.device_count()}
+        gpus = 1 if world_size() > 1 else torch.cuda.device_count()  # each rank has its own
+        gpu = {"gpu": torch.cuda.get_device_name(device), "gpus": gpus}
     return {
         "torch": version,
         "arithmetic": arithmetic,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from .errors import UserError
@@ -17,17 +17,12 @@ METADATA_KEY = "mnist_pipeline"
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write `tensors` and `metadata`; equal content gives equal bytes.
-
-    Raises UserError: the file cannot be written, for example because the disk is full.
-    """
+    """Write `tensors` and `metadata`; equal content gives equal bytes."""
     text = json.dumps(metadata, sort_keys=True, ensure_ascii=False)
     contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-    try:
-        with atomic(path) as temporary:
-            save_file(contiguous, temporary, metadata={METADATA_KEY: text})
-    except SafetensorError as error:
-        raise UserError(f"{path}: could not be written ({error})") from None
+    with atomic(path) as temporary:
+        # Not save_file, which writes a temporary file of its own that only its owner may read.
+        temporary.write_bytes(save(contiguous, {METADATA_KEY: text}))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
