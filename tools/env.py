@@ -28,8 +28,9 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C: no traceback
 
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
-BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
-UV: list[str | Path] = [BIN / "uv", "pip", "install", "--python", VENV]
+BIN, EXE = (VENV / "Scripts", ".exe") if os.name == "nt" else (VENV / "bin", "")
+PYTHON, UV = BIN / f"python{EXE}", BIN / f"uv{EXE}"
+UV_INSTALL: list[str | Path] = [UV, "pip", "install", "--python", VENV]
 INSTALLING = VENV / ".installing"  # exists while an installation goes on, and after a kill
 TORCH = os.environ.get("TORCH", "")
 
@@ -55,21 +56,21 @@ def main() -> None:
 def is_installed(group: str) -> bool:
     """Whether .venv has what a group needs, in the pinned versions."""
     wanted = [*packages(group), *(torch_pins() if on_cpu() else [])]
-    return not INSTALLING.exists() and succeeds(*UV, "--check", "--offline", *wanted)
+    return not INSTALLING.exists() and succeeds(*UV_INSTALL, "--check", "--offline", *wanted)
 
 
 def install(group: str) -> None:
     """Create or update .venv."""
     cpu = on_cpu()
-    if INSTALLING.exists() or not succeeds(BIN / "uv", "pip", "list", "--python", VENV):
+    if INSTALLING.exists() or not succeeds(UV, "pip", "list", "--python", VENV):
         call(sys.executable, "-m", "venv", "--clear", VENV)
     pinned = VENV / "uv.txt"
     pinned.write_text("".join(re.findall(r"^uv==.*\n(?: .*\n)*", read("tools.lock"), re.M)))
-    pip = (BIN / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    pip = (PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     call(*pip, "--require-hashes", "--requirement", pinned)
 
-    uv = UV if sys.stderr.isatty() else [*UV, "--quiet"]
-    if cpu and not succeeds(*UV, "--check", "--offline", *torch_pins()):
+    uv = UV_INSTALL if sys.stderr.isatty() else [*UV_INSTALL, "--quiet"]
+    if cpu and not succeeds(*UV_INSTALL, "--check", "--offline", *torch_pins()):
         index = os.environ.get("TORCH_INDEX")
         source = ["--default-index", index] if index else ["--torch-backend", "cpu"]
         INSTALLING.write_text(state())
