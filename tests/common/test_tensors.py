@@ -32,6 +32,12 @@ def test_tensors_and_metadata_read_back(tmp_path: Path) -> None:
         assert torch.equal(loaded[name], tensor)
 
 
+def test_whoever_may_read_a_new_file_may_read_these(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "tensors", {"x": torch.ones(3)}, {})
+    (tmp_path / "file").touch()
+    assert (tmp_path / "tensors").stat().st_mode == (tmp_path / "file").stat().st_mode
+
+
 def test_loaded_tensors_outlive_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a"
     save_tensors(path, {"x": torch.ones(1000)}, {})

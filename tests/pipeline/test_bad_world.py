@@ -1,5 +1,6 @@
 """Full disks, read-only trees, wrong files, divergence: an error, or the right result."""
 
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,7 +42,7 @@ def test_a_full_disk(project: Project, mount: Mount, stage: str, folder: str, si
     before = project.outs()
     mount(full, "-t", "tmpfs", "-o", f"size={size}", "tmpfs")
     output = project.run("python", f"stages/{stage}.py", status=1)
-    assert "No space left on device" in output
+    assert re.search(rf"error: {re.escape(str(full))}/.*: No space left on device", output), output
     assert "Traceback" not in output
     for path in full.rglob("*"):
         assert not path.name.endswith(".partial")

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +24,13 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.partial")
     try:
         yield temporary
-        _flush(temporary)
+        _flush(temporary, os.O_RDWR)  # Windows flushes only what may be written
         temporary.replace(path)
-        _flush(path.parent)
+        with suppress(OSError):  # Windows and some network drives flush no folders
+            _flush(path.parent, os.O_RDONLY)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a failed write does not say where
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -41,7 +45,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     except ValueError:
         raise UserError(f"{path}: not written: found {content}, expected finite numbers") from None
     with atomic(path) as temporary:
-        temporary.write_text(text + "\n", "utf-8")
+        temporary.write_text(text + "\n", "utf-8", newline="\n")  # the same bytes on Windows
 
 
 def write_csv(path: Path, table: "pd.DataFrame") -> None:
@@ -67,9 +71,9 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _flush(path: Path) -> None:
+def _flush(path: Path, mode: int) -> None:
     """Flush a file or folder to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, mode)
     try:
         os.fsync(descriptor)
     finally:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from .errors import UserError
@@ -17,17 +17,11 @@ METADATA_KEY = "mnist_pipeline"
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write `tensors` and `metadata`; equal content gives equal bytes.
-
-    Raises UserError: the file cannot be written, for example because the disk is full.
-    """
+    """Write `tensors` and `metadata`; equal content gives equal bytes."""
     text = json.dumps(metadata, sort_keys=True, ensure_ascii=False)
     contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-    try:
-        with atomic(path) as temporary:
-            save_file(contiguous, temporary, metadata={METADATA_KEY: text})
-    except SafetensorError as error:
-        raise UserError(f"{path}: could not be written ({error})") from None
+    with atomic(path) as temporary:  # save_file writes a file that other users cannot read
+        temporary.write_bytes(save(contiguous, metadata={METADATA_KEY: text}))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -40,7 +34,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {})[METADATA_KEY])
-        return load_file(path), metadata
+        # Copies, because load_file maps the file, and Windows replaces no file that is mapped.
+        return {name: tensor.clone() for name, tensor in load_file(path).items()}, metadata
     except (SafetensorError, KeyError, ValueError) as error:
         problem = f"not a safetensors file of this pipeline ({type(error).__name__}: {error})"
         raise UserError(f"{path}: {problem}; 'dvc repro train' writes it") from None
