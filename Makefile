@@ -42,19 +42,16 @@ digits: env-repro  ## run the pipeline on the embedded digits, as an experiment;
 	@$(DVC) exp run -S dataset=digits -S optimizer=adam -S optimizers.adam.lr=0.0003 \
 	  -S epochs=40 -S batch_size=32 -S log_every=20
 
-# Share the cores among the workers: DVC does not, but its workers inherit OMP_NUM_THREADS.
 WORKERS ?= 1
 COUNTED := case '$(WORKERS)' in 0*|*[!0-9]*|'') \
   echo "error: WORKERS: found $(WORKERS), expected a positive integer" >&2; exit 2;; esac
-SHARE := $(if $(filter-out 1,$(WORKERS)),OMP_NUM_THREADS=$$($(BIN)/python -c \
-  'import os; print(max(1, os.cpu_count() // max(1, $(WORKERS))))'))
 
 queue: env-repro  ## run the queued experiments, WORKERS=n at a time
-	@$(COUNTED); $(SHARE) $(DVC) queue start --jobs $(WORKERS)
+	@$(COUNTED); $(BIN)/python tools/workers.py $(WORKERS)
 
 TRIALS ?= 20
 search: env-search  ## search the space of search.yaml until TRIALS=n have finished, WORKERS=n at a time
-	@$(COUNTED); $(SHARE) $(BIN)/python tools/search.py --trials $(TRIALS) --workers $(WORKERS) $(if $(STORAGE),--storage '$(STORAGE)')
+	@$(COUNTED); $(BIN)/python tools/search.py --trials $(TRIALS) --workers $(WORKERS) $(if $(STORAGE),--storage '$(STORAGE)')
 
 vote: env-vote  ## accuracy of the models of EXPS="a b ..." and of their averaged probabilities
 	@$(BIN)/python tools/vote.py $(EXPS)
@@ -84,6 +81,7 @@ lint: env-dev  ## ruff (lint and format) and mypy
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
+	$(BIN)/python -m mypy --platform win32 --cache-dir .mypy_cache/win32 src stages tools
 
 bench: env-repro  ## measure speed and accuracy (an hour; QUICK=1: two to five minutes)
 	@$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick)

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from io import BytesIO, TextIOWrapper
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,6 @@ SHADES = " ░▒▓█"
 def main() -> None:
     """Classify every readable picture; exit code 1 if there was an unreadable one."""
     arguments = parse()
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # file names may be any bytes
     model, spec = load_model(arguments.model)
     classifier = Classifier(model, LOSSES[spec.loss]).eval()
     failed = False

@@ -85,7 +85,7 @@ def main() -> None:
 def ask_dvc(command: str, *options: str) -> Answer:
     """Run a `dvc` command in the project."""
     line = [sys.executable, "-m", "dvc", *command.split(), *options]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode == 0:
         return Answer(done.stdout, error="")
     message = done.stderr.strip() or f"exit status {done.returncode}"

@@ -8,28 +8,30 @@ an interrupted search continues with the next call, and several machines can sha
 """
 
 import argparse
-import fcntl
 import hashlib
 import json
+import os
+import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 from _tool import ROOT
 
+import filelock
 import optuna
 from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.exc import SQLAlchemyError
+from workers import shares
 
 from mnist_pipeline.common.errors import UserError, run
 from mnist_pipeline.common.params import BLOCKS, Params, Settings, read_params
@@ -130,36 +132,46 @@ def replace(settings: dict[str, Any], name: str, value: object) -> None:
 
 @contextmanager
 def clones_folder() -> Iterator[Path]:
-    """Yield a folder for clones; first remove those of killed searches, if no search is running."""
-    folder = FOLDER / "clones"
-    with (FOLDER / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    """Yield a folder for clones; first remove those of killed searches, whose locks are free."""
+    clones, locks = FOLDER / "clones", FOLDER / "locks"
+    clones.mkdir(exist_ok=True)
+    locks.mkdir(exist_ok=True)
+    for folder in clones.iterdir():
+        with suppress(filelock.Timeout), filelock.FileLock(locks / folder.name, blocking=False):
             shutil.rmtree(folder, ignore_errors=True)
-        except BlockingIOError:
-            pass
-        fcntl.flock(lock, fcntl.LOCK_SH)
-        folder.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as own:
-            yield Path(own)
+    own = clones / secrets.token_hex(4)
+    with filelock.FileLock(locks / own.name):  # before other searches can see it
+        try:
+            own.mkdir()
+            yield own
+        finally:
+            shutil.rmtree(own, ignore_errors=True)
 
 
 class Clone:
     """A clone of the project, in which one experiment after the other runs."""
 
-    def __init__(self, folder: Path, base: str) -> None:
-        self.folder, self.base = folder, base
-        call(ROOT, "git", "clone", "--quiet", "--shared", str(ROOT), str(folder))
+    def __init__(self, folder: Path, base: str, share: Mapping[str, str]) -> None:
+        """`share` are environment variables of its experiments."""
+        repository = call(ROOT, "git", "rev-parse", "--show-toplevel")
+        call(ROOT, "git", "clone", "--quiet", "--shared", repository, str(folder))
+        # The project may be a sub-folder of its repository.
+        self.folder = folder / call(ROOT, "git", "rev-parse", "--show-prefix")
+        self.base, self.share = base, share
+        call(self.folder, "git", "fetch", "--quiet", "origin", base)  # a shallow clone shares none
+        local = ROOT / ".dvc/config.local"
+        if local.exists():  # the type of the cache, for example
+            shutil.copy(local, self.folder / ".dvc")
         for name in ("user.name", "user.email"):  # they may be set in this repository only
             if not (value := call(ROOT, "git", "config", "--get", "--default", "", name)):
                 raise UserError(f"an experiment is a commit: set Git's {name}, which is empty")
-            call(folder, "git", "config", name, value)
+            call(self.folder, "git", "config", name, value)
         self.dvc("cache", "dir", "--local", call(ROOT, sys.executable, "-m", "dvc", "cache", "dir"))
         self.restore()
 
     def dvc(self, *arguments: str) -> str:
         """Run a dvc command in the clone."""
-        return call(self.folder, sys.executable, "-m", "dvc", *arguments)
+        return call(self.folder, sys.executable, "-m", "dvc", *arguments, **self.share)
 
     def restore(self) -> None:
         """Undo what the last experiment changed; data that fits is kept."""
@@ -175,7 +187,8 @@ class Clone:
         refs = f"refs/exps/*/*/{experiment}"
         ref = call(self.folder, "git", "for-each-ref", "--format=%(refname)", refs)
         call(self.folder, "git", "push", "--quiet", "--force", "origin", f"{ref}:{ref}")
-        return json.loads((self.folder / "metrics/train.json").read_text())["validation_loss"]
+        metrics = (self.folder / "metrics/train.json").read_text("utf-8")
+        return json.loads(metrics)["validation_loss"]
 
 
 class Search:
@@ -196,7 +209,10 @@ class Search:
         done, started = [TrialState.COMPLETE], [TrialState.COMPLETE, TrialState.RUNNING]
         print(f"{self.name}: {self.count(done)} of {num_trials} trials finished")
         if self.count(done) < num_trials:
-            clones = [Clone(folder / str(number), self.base) for number in range(num_workers)]
+            clones = [
+                Clone(folder / str(number), self.base, share)
+                for number, share in enumerate(shares(num_workers))
+            ]
             clones[0].dvc("repro", "preprocess")  # once; the other clones find it in the run cache
             for clone in clones:
                 self.clones.put(clone)
@@ -258,7 +274,7 @@ def open_study(name: str, url: str, retries: int = 2) -> optuna.Study:
 def fingerprint(base: str) -> str:
     """Digest of what the trials of a study have in common: code, params and space."""
     paths = ("src", "stages", "dvc.yaml", "params.yaml", "search.yaml")
-    code = call(ROOT, "git", "rev-parse", *(f"{base}:{path}" for path in paths))
+    code = call(ROOT, "git", "rev-parse", *(f"{base}:./{path}" for path in paths))
     return hashlib.sha256(code.encode()).hexdigest()[:7]
 
 
@@ -287,9 +303,19 @@ def suggest(trial: optuna.Trial, name: str, values: Range | list[Any]) -> str | 
     return trial.suggest_float(name, values.low, values.high, log=values.log)
 
 
-def call(folder: Path, *command: str) -> str:
-    """Run a command and return its output. Raises UserError: it failed; with its error message."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+def call(folder: Path, *command: str, **variables: str) -> str:
+    """Run a command, with more environment variables, and return its output.
+
+    Raises UserError: it failed; with its error message.
+    """
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | variables,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+    )
     if done.returncode:
         output = (done.stdout + done.stderr).splitlines()
         lines = [line.strip() for line in output if line.strip()] or ["it printed nothing"]

@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 from _tool import ROOT
 
 import numpy as np
-from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException
+from dvc.repo import Repo
 from dvc.scm import SCMError
 from scipy.stats import binomtest
 
@@ -64,11 +64,12 @@ def load_from_dvc(experiment: str) -> tuple[Network, ModelSpec]:
 
     Raises UserError: there is no such revision, or its model is in no cache or remote.
     """
-    rev = None if experiment == "workspace" else experiment
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
         try:
-            DVCFileSystem(str(ROOT), rev=rev).get_file(MODEL, str(path))
+            # Unlike dvc.api, Repo knows that the project may be a sub-folder of its repository.
+            with Repo(str(ROOT)) as repo, repo.switch(experiment):
+                repo.dvcfs.get_file(f"/{MODEL}", str(path))
         except (DvcException, SCMError) as error:
             raise UserError(f"{experiment}: {error}; 'dvc exp show' lists experiments") from None
         except FileNotFoundError:

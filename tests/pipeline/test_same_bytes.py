@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from .project import Project, ran
 
 ALL = ["download", "preprocess", "train", "evaluate"]
@@ -20,6 +22,20 @@ def test_by_hand_from_anywhere_with_workers_and_another_log(project: Project) ->
         script = str(project.folder / f"stages/{stage}.py")
         project.run("python", script, cwd="/")
     assert project.outs() == before
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_with_workers_that_are_not_forked(project: Project, tmp_path: Path, method: str) -> None:
+    """As on macOS, and on Linux from Python 3.14: a worker imports the script again."""
+    before = project.outs()
+    expected = project.run("python", "stages/train.py")
+    project.set_params(num_workers=2)
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import multiprocessing; multiprocessing.set_start_method({method!r}, force=True)"
+    )
+    output = project.run("python", "stages/train.py", PYTHONPATH=str(tmp_path))
+    assert project.outs() == before
+    assert output.splitlines()[:-1] == expected.splitlines()[:-1], "the last line has the time"
 
 
 def test_in_a_temporary_copy(project: Project) -> None:

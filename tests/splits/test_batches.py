@@ -1,6 +1,7 @@
 """Dataset and DataLoader: the tutorial's interface, whole batches, an order fixed by the seed."""
 
 import os
+import pickle
 import re
 import shutil
 import sys
@@ -94,6 +95,37 @@ def test_neither_workers_nor_the_global_generator_matter(digits: ImageDataset) -
     alone, shared = batches(0), batches(2)
     assert all(map(torch.equal, alone, shared))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+# macOS can fork too, but its own libraries may crash in the child.
+METHODS = ["fork", "spawn", "forkserver"] if sys.platform == "linux" else ["spawn"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_worker_maps_the_split_again(digits_folder: Path, method: str) -> None:
+    """The default is fork on Linux, spawn on macOS and Windows, forkserver from Python 3.14."""
+    dataset = load_split(digits_folder, "train")
+    expected = list(make_loader(dataset, 100, shuffle=True, seed=3))
+    loader = make_loader(dataset, 100, shuffle=True, seed=3, num_workers=2)
+    loader.multiprocessing_context = method
+    for (images, labels), (expected_images, expected_labels) in zip(loader, expected, strict=True):
+        assert torch.equal(images, expected_images)
+        assert torch.equal(labels, expected_labels)
+    assert not dataset.data.is_shared(), "copied to shared memory"
+
+
+def test_a_split_is_pickled_as_its_path(digits_folder: Path) -> None:
+    dataset = load_split(digits_folder, "train")
+    dataset.transform = torch.neg
+    assert len(pickle.dumps(dataset)) < 1000
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert torch.equal(copy[3][0], -dataset.data[3])
+    dataset.data, dataset.labels = dataset.data[5:], dataset.labels[5:]
+    for other in (dataset, dataset.shard()):
+        copy = pickle.loads(pickle.dumps(other))
+        assert torch.equal(copy.data, dataset.data)
+        assert torch.equal(copy.labels, dataset.labels)
+        assert copy.transform is torch.neg
 
 
 def test_a_batch_is_fetched_by_one_operation(digits: ImageDataset) -> None:

@@ -59,7 +59,7 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
     dist.init_process_group("nccl" if gpu else "gloo", device_id=gpu)
     try:
         with (
-            Path(os.devnull).open("w") as devnull,
+            Path(os.devnull).open("w", encoding="utf-8") as devnull,
             redirect_stdout(sys.stdout if is_local_rank_0() else devnull),
         ):
             yield device

@@ -21,7 +21,8 @@ class UserError(Exception):
 def run(main: Callable[[], None]) -> None:
     """Run a script's `main`; a UserError, an OSError or Ctrl-C ends it with one line."""
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # show each line of a log at once
+        # Show each line of a log at once; escape what is not in the encoding, on Windows cp1252.
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     signal.signal(signal.SIGINT, _interrupted)
     gc.freeze()  # skip the imported modules: collecting them at exit took 0.3 s
     try:

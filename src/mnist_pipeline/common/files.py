@@ -31,9 +31,10 @@ def atomic(path: Path) -> Iterator[Path]:
     with temporary_path(path) as temporary:
         try:
             yield temporary
-            _flush(temporary)
+            _flush(temporary, os.O_RDWR)  # Windows flushes only what may be written
             temporary.replace(path)
-            _flush(path.parent)
+            with suppress(OSError):  # Windows and some network drives flush no folders
+                _flush(path.parent, os.O_RDONLY)
         except OSError as error:
             if error.filename is None or Path(error.filename) == temporary:
                 error.filename = str(path)
@@ -69,7 +70,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     except ValueError:
         raise UserError(f"{path}: not written: found {content}, expected finite numbers") from None
     with atomic(path) as temporary:
-        temporary.write_text(text + "\n", "utf-8")
+        temporary.write_text(text + "\n", "utf-8", newline="\n")  # the same bytes on Windows
 
 
 def write_csv(path: Path, table: "pd.DataFrame") -> None:
@@ -103,9 +104,9 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _flush(path: Path) -> None:
+def _flush(path: Path, mode: int) -> None:
     """Flush a file or folder to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, mode)
     try:
         os.fsync(descriptor)
     finally:

@@ -35,7 +35,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {})[METADATA_KEY])
-        return load_file(path), metadata
+        # Copies, because load_file maps the file, and Windows replaces no file that is mapped.
+        return {name: tensor.clone() for name, tensor in load_file(path).items()}, metadata
     except (SafetensorError, KeyError, ValueError) as error:
         problem = f"not a safetensors file of this pipeline ({type(error).__name__}: {error})"
         raise UserError(f"{path}: {problem}; 'dvc repro train' writes it") from None

@@ -149,12 +149,29 @@ def load_info(folder: Path) -> DatasetInfo:
 
 def load_split(folder: Path, split: str) -> ImageDataset:
     """Memory-map a split written by `write_splits`. Raises UserError: missing or damaged file."""
-    images = _load_array(folder / split / "images.npy", np.uint8, (1, 28, 28))
-    labels = _load_array(folder / split / "labels.npy", np.int64, ())
-    if len(images) != len(labels):
-        problem = f"found {len(labels)} labels, expected {len(images)}, one per image"
-        raise _unusable(folder / split / "labels.npy", problem)
-    return ImageDataset(images, labels)
+    return _MappedDataset(folder / split)
+
+
+class _MappedDataset(ImageDataset):
+    """A memory-mapped split.
+
+    It is pickled as its path: DataLoader workers that are not forked map the files again instead of
+    receiving a copy in shared memory.
+    """
+
+    def __init__(self, folder: Path, transform: Callable[[Tensor], Tensor] | None = None) -> None:
+        images = _load_array(folder / "images.npy", np.uint8, (1, 28, 28))
+        labels = _load_array(folder / "labels.npy", np.int64, ())
+        if len(images) != len(labels):
+            problem = f"found {len(labels)} labels, expected {len(images)}, one per image"
+            raise _unusable(folder / "labels.npy", problem)
+        super().__init__(images, labels, transform)
+        self._folder, self._images, self._labels = folder, images, labels
+
+    def __reduce__(self) -> tuple[Callable[..., ImageDataset], tuple[object, ...]]:
+        if self.data is self._images and self.labels is self._labels:
+            return _MappedDataset, (self._folder, self.transform)
+        return ImageDataset, (self.data, self.labels, self.transform)  # the user has replaced them
 
 
 def _load_array(path: Path, dtype: type[np.generic], item_shape: tuple[int, ...]) -> Tensor:

@@ -1,0 +1,118 @@
+"""Workers on one machine share its cores and GPUs."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from .project import BIN, Project
+from .test_stale import wait_for_queue
+
+DVC_YAML = """
+stages:
+  preprocess:
+    cmd: echo nothing
+  train:
+    cmd: python record.py
+    params: [seed]
+    metrics:
+      - metrics/train.json: {cache: false}
+"""
+RECORD = """
+import os, sys, time
+from pathlib import Path
+
+meeting = Path(os.environ["MEETING"])
+variables = [os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")]
+(meeting / str(os.getpid())).write_text(str(variables))
+for _ in range(600):  # until all workers are at it, each with one experiment
+    if len(list(meeting.iterdir())) == int(os.environ["WORKERS_MET"]):
+        break
+    time.sleep(0.1)
+else:
+    sys.exit("the others did not come")
+Path("metrics/train.json").write_text('{"validation_loss": 1.0}')
+"""
+
+
+@pytest.fixture
+def project_on_gpus(clone: Project, tmp_path: Path) -> Project:
+    """A clone on a machine with three GPUs, whose only stage records its environment."""
+    (tmp_path / "bin").mkdir()
+    smi = tmp_path / "bin/nvidia-smi"
+    listed = "\n".join(f"GPU {gpu}: NVIDIA H100 (UUID: GPU-{gpu})" for gpu in range(3))
+    smi.write_text(f'#!/bin/sh\ntest "$1" = -L && echo "{listed}"\n')
+    smi.chmod(0o755)
+    clone.env |= {"PATH": f"{tmp_path / 'bin'}:{clone.env['PATH']}", "MEETING": str(tmp_path / "m")}
+    clone.env.pop("CUDA_VISIBLE_DEVICES", None)
+    (tmp_path / "m").mkdir()
+    (clone.folder / ".venv").symlink_to(BIN.parent)
+    (clone.folder / "dvc.yaml").write_text(DVC_YAML)
+    (clone.folder / "record.py").write_text(RECORD)
+    (clone.folder / "search.yaml").write_text("seed: {low: 1, high: 1000000}\n")
+    clone.commit("a stage that records its environment")
+    return clone
+
+
+def recorded(project: Project) -> list[str]:
+    return sorted(path.read_text() for path in Path(project.env["MEETING"]).iterdir())
+
+
+def threads(workers: int) -> str:
+    return str(max(1, (os.cpu_count() or 1) // workers))
+
+
+def test_each_worker_of_the_queue_has_a_gpu_of_its_own(project_on_gpus: Project) -> None:
+    project = project_on_gpus
+    project.env["WORKERS_MET"] = "3"
+    project.dvc("exp", "run", "--queue", "-S", "seed=1,2,3")
+    project.run("sh", "-c", "make queue WORKERS=3 >log 2>&1")  # the workers would hold a pipe open
+    try:
+        tasks = wait_for_queue(project, 3)
+    finally:
+        project.dvc("queue", "stop", "--kill")
+    assert tasks.count("Success") == 3, tasks
+    assert recorded(project) == [f"['{gpu}', '{threads(3)}']" for gpu in range(3)]
+    assert (project.folder / "log").read_text() == "Started 3 workers\n"
+
+
+def test_workers_of_a_search_share_the_gpus_that_the_user_has_chosen(
+    project_on_gpus: Project,
+) -> None:
+    project = project_on_gpus
+    project.env |= {"CUDA_VISIBLE_DEVICES": "2,GPU-7", "WORKERS_MET": "2"}
+    project.run("make", "search", "TRIALS=2", "WORKERS=2")
+    assert recorded(project) == [f"['{gpu}', '{threads(2)}']" for gpu in ("2", "GPU-7")]
+
+
+def test_a_queue_needs_git_and_a_worker(project_on_gpus: Project) -> None:
+    project = project_on_gpus
+    output = project.run("python", "tools/workers.py", "0", status=1)
+    shutil.rmtree(project.folder / ".git")
+    output += project.run("make", "queue", status=2)
+    assert "error: workers: found 0, expected a positive integer" in output
+    assert "error: fatal: not a git repository" in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("workers", "chosen", "expected"),
+    [
+        (1, None, [None]),
+        (2, None, ["0", "1"]),
+        (4, None, ["0", "1", "2", "0"]),
+        (2, "3", ["3", "3"]),
+        (2, "", [None, None]),
+    ],
+)
+def test_shares(
+    project_on_gpus: Project, workers: int, chosen: str | None, expected: list[str | None]
+) -> None:
+    project = project_on_gpus
+    if chosen is not None:
+        project.env["CUDA_VISIBLE_DEVICES"] = chosen
+    code = "import json, sys, workers; print(json.dumps(workers.shares(int(sys.argv[1]))))"
+    output = project.run("python", "-c", code, str(workers), PYTHONPATH="tools")
+    assert [share.get("CUDA_VISIBLE_DEVICES") for share in json.loads(output)] == expected

@@ -1,0 +1,82 @@
+"""Start workers of DVC's queue, each with its share of the cores and a GPU of its own.
+
+    python tools/workers.py 2
+
+Workers that are running already are left alone.
+"""
+
+import argparse
+import multiprocessing
+import os
+import subprocess
+
+from _tool import ROOT
+
+from mnist_pipeline.common.errors import UserError, run
+
+
+def main() -> None:
+    """Start the workers that are not running yet. Raises UserError: no Git, or a shallow clone."""
+    from dvc.repo import Repo  # slow to import, and tools/search.py needs only `shares`
+
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("workers", type=int, help="experiments that run at a time")
+    num_workers = parser.parse_args().workers
+    if num_workers < 1:
+        raise UserError(f"workers: found {num_workers}, expected a positive integer")
+    command = ["git", "rev-parse", "--is-shallow-repository"]
+    git = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
+    if git.returncode:
+        raise UserError(git.stderr.strip())
+    if git.stdout.strip() == "true":
+        raise UserError(
+            "this clone is shallow, and DVC would lose the results of its queue;"
+            " 'git fetch --unshallow' completes it"
+        )
+    # A child inherits the environment of this moment, and not that of a fork server.
+    multiprocessing.set_start_method("spawn")
+    environments = shares(num_workers)
+    with Repo(str(ROOT)) as repo:
+        queue = repo.experiments.celery_queue
+        spawn_worker = queue._spawn_worker
+
+        def spawn_worker_with_share(number: int) -> None:
+            os.environ.update(environments[number - 1])
+            spawn_worker(number)
+
+        queue._spawn_worker = spawn_worker_with_share  # DVC's workers share one environment
+        started = queue.start_workers(num_workers)
+    print(f"Started {started} worker{'s' * (started != 1)}")
+
+
+def shares(num_workers: int) -> list[dict[str, str]]:
+    """Environment variables that give each worker its share of the cores, and a GPU.
+
+    Workers share a GPU only if there are fewer GPUs than workers. A single worker has no variables:
+    its experiments give the same bytes as `dvc repro`.
+    """
+    if num_workers == 1:
+        return [{}]
+    threads = str(max(1, (os.cpu_count() or 1) // num_workers))
+    gpus = visible_gpus()
+    return [
+        {"OMP_NUM_THREADS": threads}
+        | ({"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {})
+        for number in range(num_workers)
+    ]
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs in CUDA_VISIBLE_DEVICES if it is set, else all that nvidia-smi lists."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [gpu.strip() for gpu in chosen.split(",") if gpu.strip()]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True).stdout
+    except OSError:  # not installed
+        return []
+    return [str(gpu) for gpu in range(sum(line[:4] == b"GPU " for line in listed.splitlines()))]
+
+
+if __name__ == "__main__":
+    run(main)
