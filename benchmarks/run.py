@@ -24,12 +24,15 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from uuid import uuid4
 
 import pandas as pd
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+from mnist_pipeline.common.files import write_json
+
 RESULTS = ROOT / "benchmarks/results.json"
 STAGES = ("download", "preprocess", "train", "evaluate")
 NUM_SEEDS = {"quick": 10, "good": 5, "best": 3}
@@ -313,9 +316,7 @@ def save(section: str, rows: Rows) -> None:
     """Replace one section of results.json; the others stay valid for their own machine."""
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     results[section] = {"machine": machine(), "rows": rows}
-    partial = RESULTS.with_name(f".{RESULTS.name}.{uuid4().hex}.partial")
-    partial.write_text(json.dumps(results, indent=2) + "\n")
-    partial.replace(RESULTS)
+    write_json(RESULTS, results)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""First import of every stage: put this checkout's library on the path.
+"""First import of every stage and tool: put this checkout's library on the path.
 
 The library is not installed, so a queued experiment runs the code it was queued with.
 """
@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT / "src"))
 if find_spec("torch") is None:
     sys.exit(
         f"error: {sys.executable} does not have the pinned packages. 'make env' installs them into"
-        " .venv; 'source .venv/bin/activate' makes its Python the one that runs the stages"
+        " .venv; 'source .venv/bin/activate' makes its Python the one that runs this"
     )
 
 from mnist_pipeline.common.openmp import limit_spinning

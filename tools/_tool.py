@@ -1,21 +1,10 @@
-"""First import of every tool: put this checkout's library on the path."""
+"""First import of every tool: the same as for a stage."""
 
-import signal
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports: no traceback
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "src"))
+from _stage import ROOT
 
-if find_spec("torch") is None:
-    sys.exit(
-        f"error: {sys.executable} does not have the pinned packages. 'make env' installs them into"
-        " .venv; 'source .venv/bin/activate' makes its Python the one that runs the tools"
-    )
-
-from mnist_pipeline.common.openmp import limit_spinning
-
-limit_spinning()
+__all__ = ["ROOT"]

@@ -1,13 +1,13 @@
-"""How OpenMP's idle threads wait. Imports nothing, as torch loads OpenMP."""
+"""How idle OpenMP threads wait. Does not import torch, which loads OpenMP."""
 
 import os
 
 WAITING = {"GOMP_SPINCOUNT": "5000", "KMP_BLOCKTIME": "1"}
-"""Turns of a loop for GNU's library (about 0.1 ms), milliseconds for LLVM's and Intel's.
+"""How long they spin: iterations for GNU (about 0.1 ms), milliseconds for LLVM and Intel.
 
-By default idle threads spin for longer than the scheduler's time slice. Beside another busy process
-they then take the core from the thread that they wait for: measured, 20 times slower. Sleeping at
-once doubles the time of a machine that is otherwise idle.
+By default they spin for longer than the scheduler's time slice. Next to another busy process they
+then occupy the core that the thread they wait for needs, and training was 20 times slower. Sleeping
+at once took up to twice as long on an idle machine.
 """
 
 

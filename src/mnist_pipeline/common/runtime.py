@@ -16,10 +16,11 @@ from .params import HardwareParams
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 PORTABLE = {"ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "AVX2,STRICT", "ONEDNN_MAX_CPU_ISA": "AVX2"}
-"""The same instructions on every x86-64 CPU with AVX2, in the same order whatever their alignment.
+"""Environment variables: ATen, MKL and oneDNN use AVX2 at most, and MKL its reproducible mode.
 
-Sources: https://docs.pytorch.org/docs/stable/threading_environment_variables.html; oneMKL Developer
-Guide, Obtaining Numerically Reproducible Results; oneDNN Developer Guide, CPU Dispatcher Control.
+MKL promises equal results on Intel CPUs only; docs/reliability.md says what has been compared.
+Sources: aten/src/ATen/native/DispatchStub.cpp in PyTorch; oneMKL Developer Guide, Specifying Code
+Branches; oneDNN Developer Guide, CPU Dispatcher Control.
 """
 
 BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
@@ -54,7 +55,7 @@ def use_deterministic_algorithms(device: torch.device) -> None:
     if device.type == "mps":  # has no deterministic algorithm for max pooling, for example
         torch.set_deterministic_debug_mode("warn")
         warnings.filterwarnings("ignore", ".*does not have a deterministic implementation")
-        print("Some operations of MPS are not deterministic: two runs may differ in last digits")
+        print("device: some operations on mps are not deterministic; last digits may differ")
     else:
         torch.set_deterministic_debug_mode("error")
     # No code here reads uninitialized memory, so filling it would only cost time.
@@ -86,7 +87,7 @@ def stream_seed(seed: int, stream: str, epoch: int) -> int:
 def choose_device(name: str, arithmetic: str = "native") -> torch.device:
     """The device that the setting `device` names.
 
-    "auto" is a GPU if there is one; with portable arithmetic the CPU, as GPUs have their own.
+    "auto" is a GPU if there is one; with portable arithmetic it is always the CPU.
     Raises UserError: torch cannot use that device here.
     """
     usable = {
@@ -95,8 +96,8 @@ def choose_device(name: str, arithmetic: str = "native") -> torch.device:
         "cpu": True,
     }
     if name == "auto":
-        usable_names = [candidate for candidate in usable if usable[candidate]]
-        name = "cpu" if arithmetic == "portable" else usable_names[0]
+        fastest = next(candidate for candidate in usable if usable[candidate])
+        name = "cpu" if arithmetic == "portable" else fastest
     if not usable[name]:
         choices = ", ".join(candidate for candidate in usable if usable[candidate])
         raise UserError(
@@ -115,8 +116,8 @@ def choose_precision(name: str, arithmetic: str, device: torch.device) -> str:
         return "bfloat16" if fast else "float32"
     if name == "bfloat16" and not computes_bfloat16(device):
         print(
-            f"precision: the {device.type} emulates bfloat16 here, about ten times slower than"
-            " float32; with precision: auto and arithmetic: native the faster one is chosen"
+            f"precision: bfloat16 is emulated on this {device.type}, which takes about ten times as"
+            " long as float32; precision: auto uses it only where the device computes in it"
         )
     return name
 
@@ -133,7 +134,7 @@ def computes_bfloat16(device: torch.device) -> bool:
 
 
 def environment(arithmetic: str, device: torch.device) -> dict[str, str | int]:
-    """Environment that affects bit-exact results, and nothing else.
+    """Environment that affects bit-exact results.
 
     The processor is its architecture and the instructions in use; with native arithmetic also its
     name, by which the libraries choose among their algorithms.

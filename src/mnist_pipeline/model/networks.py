@@ -22,7 +22,7 @@ from ..splits.batches import DatasetInfo
 SIDE = 28
 
 MIN_COLUMNS = 16
-"""Number of outputs from which on MKL rounds alike on the CPUs of all vendors, as measured."""
+"""For at least so many outputs MKL rounded alike on the CPUs of different vendors."""
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -51,8 +51,8 @@ class Normalize(nn.Module):
 class Linear(nn.Linear):
     """nn.Linear, padded inside to at least MIN_COLUMNS outputs.
 
-    For fewer outputs MKL multiplies otherwise on Intel's CPUs than on others, and rounds otherwise,
-    even when asked for reproducible results.
+    With fewer outputs, MKL uses another algorithm on Intel CPUs than on others and rounds
+    differently, even in its reproducible mode.
     """
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -66,14 +66,18 @@ class Linear(nn.Linear):
 
 def mlp(num_classes: int, hidden_sizes: list[int], activation: str, dropout: float) -> nn.Module:
     """The tutorial's multilayer perceptron: 784 → each hidden size → `num_classes`."""
-    layers: list[nn.Module] = [nn.Flatten()]
-    sizes = [SIDE * SIDE, *hidden_sizes]
-    for inputs, outputs in pairwise(sizes):
+    sizes = [SIDE * SIDE, *hidden_sizes, num_classes]
+    return nn.Sequential(nn.Flatten(), *linear_layers(sizes, activation, dropout))
+
+
+def linear_layers(sizes: list[int], activation: str, dropout: float) -> list[nn.Module]:
+    """Linear layers from each size to the next, activation and dropout after all but the last."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(sizes[:-1]):
         layers += [Linear(inputs, outputs), ACTIVATIONS[activation]()]
         if dropout:
             layers.append(nn.Dropout(dropout))
-    layers.append(Linear(sizes[-1], num_classes))
-    return nn.Sequential(*layers)
+    return [*layers, Linear(sizes[-2], sizes[-1])]
 
 
 def cnn(
@@ -112,12 +116,7 @@ def cnn(
             layers.append(nn.Dropout(dropout))
         side //= 2
     layers.append(nn.Flatten())
-    sizes = [inputs * side * side, *head]
-    for size, outputs in pairwise(sizes):
-        layers += [Linear(size, outputs), ACTIVATIONS[activation]()]
-        if dropout:
-            layers.append(nn.Dropout(dropout))
-    layers.append(Linear(sizes[-1], num_classes))
+    layers += linear_layers([inputs * side * side, *head, num_classes], activation, dropout)
     return nn.Sequential(*layers)
 
 

@@ -68,7 +68,7 @@ class Affine:
             (2 * sample - 1) * limit for sample, limit in zip(noise, ranges, strict=True)
         )
         cos, sin = rotation.cos(), rotation.sin()
-        tan = shear.sin() / shear.cos()  # .tan() rounds otherwise on CPUs of other vendors
+        tan = shear.sin() / shear.cos()  # .tan() rounds differently by CPU vendor
         # affine_grid maps output to input pixels: the inverse of rotation · shear · scale, then
         # the translation.
         matrix = [
