@@ -16,7 +16,8 @@ from mnist_pipeline.common.errors import run
 from mnist_pipeline.model.inference import Classifier
 from mnist_pipeline.model.losses import LOSSES
 from mnist_pipeline.model.networks import load_model
-from mnist_pipeline.raw.prepare import PictureError, prepare
+from mnist_pipeline.raw.decode import PictureError
+from mnist_pipeline.raw.prepare import prepare
 
 SHADES = " ░▒▓█"
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from mnist_pipeline.common.errors import UserError
+from mnist_pipeline.raw.decode import PictureError
 from mnist_pipeline.raw.folders import read_folder
 from mnist_pipeline.raw.idx import read_idx
-from mnist_pipeline.raw.prepare import PictureError
 from mnist_pipeline.raw.sources import download
 from mnist_pipeline.splits.write import read_raw
 

@@ -14,7 +14,8 @@ from PIL import Image, ImageDraw
 
 from mnist_pipeline.model.networks import load_model
 from mnist_pipeline.raw import prepare as module
-from mnist_pipeline.raw.prepare import PictureError, prepare
+from mnist_pipeline.raw.decode import PictureError
+from mnist_pipeline.raw.prepare import prepare
 from mnist_pipeline.splits.batches import load_split
 
 Change = Callable[[Image.Image], Image.Image]

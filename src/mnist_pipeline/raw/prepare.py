@@ -5,22 +5,17 @@ to fit in a 20x20 pixel box while preserving their aspect ratio [...] centered i
 computing the center of mass of the pixels".
 """
 
-import warnings
-from contextlib import nullcontext
-from io import SEEK_END
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFilter
 
-from ..common.errors import UserError
+from .decode import PictureError, read_picture
 
 SIZE, BOX = 28, 20
 WORKING_SIZE = 400
 """Pixels on the longer side; larger pictures are reduced first, which averages out noise."""
-MAX_PIXELS = 100_000_000
-FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "PPM")
 MIN_CONTRAST = 12
 """Smallest distance between ink and background in RGB, each channel 0 to 255."""
 PEN = 1.6
@@ -29,67 +24,23 @@ FAINT = 0.25
 """Fainter ink is ignored when the box is fitted: JPEG leaves some around each stroke."""
 
 
-class PictureError(UserError):
-    """A file that is not a picture, or a picture without ink."""
-
-
 def prepare(file: Path | BinaryIO, name: str | None = None) -> np.ndarray:
     """Return the picture in `file`, of any size, mode and polarity, as uint8 [28, 28].
 
-    Raises PictureError, which refers to the picture as `name` (default: the path): missing, empty,
-    not a picture, too large, or without ink.
+    Raises PictureError, which refers to the picture as `name` (default: the path): not readable, or
+    without ink.
     """
     name = str(file) if name is None else name
-    image = fit(find_ink(read_picture(file, name)))
+    image = fit(find_ink(working_copy(read_picture(file, name))))
     if image is None:
         raise PictureError(f"{name}: found a single colour, expected ink on a background")
     return image
 
 
-def read_picture(file: Path | BinaryIO, name: str) -> np.ndarray:
-    """Read a picture, reduced to WORKING_SIZE: float32 [H, W, 3], 0 to 255. Raises PictureError."""
-    try:
-        with file.open("rb") if isinstance(file, Path) else nullcontext(file) as stream:
-            if stream.seek(0, SEEK_END) == 0:
-                raise PictureError(f"{name}: found an empty file, expected a picture")
-            stream.seek(0)
-            return _decode(stream)
-    except PictureError:
-        raise
-    except UnidentifiedImageError:
-        known = ", ".join(FORMATS)
-        raise PictureError(f"{name}: not a picture of a known format ({known})") from None
-    except Image.DecompressionBombError as error:
-        raise PictureError(f"{name}: too large ({error})") from None
-    except MemoryError:
-        raise PictureError(f"{name}: too large for this machine's memory") from None
-    except Exception as error:  # Pillow's decoders raise many kinds
-        problem = getattr(error, "strerror", None) or f"damaged: {error or type(error).__name__}"
-        raise PictureError(f"{name}: {problem}; expected a picture") from None
-
-
-def _decode(stream: BinaryIO) -> np.ndarray:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's own, of large and of odd files
-        with Image.open(stream, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError(
-                    f"{image.width} × {image.height} pixels, expected {MAX_PIXELS:,} at most"
-                )
-            return _pixels(ImageOps.exif_transpose(image))
-
-
-def _pixels(image: Image.Image) -> np.ndarray:
-    if image.mode[0] in "IF":  # 16 or 32 bits per pixel, which Pillow would clip at 255
-        deep = np.asarray(image).astype(np.float32)
-        deep -= min(deep.min(), 0)
-        image = Image.fromarray(deep * (255 / max(deep.max(), 1e-9)))
-    else:
-        image = image.convert("RGBA")
-    image.thumbnail((WORKING_SIZE, WORKING_SIZE), Image.Resampling.BOX)
-    if image.mode == "F":
-        return np.repeat(np.asarray(image)[..., np.newaxis], 3, axis=2)
-    pixels = np.asarray(image).astype(np.float32)
+def working_copy(picture: Image.Image) -> np.ndarray:
+    """RGBA of any size → float32 [H, W, 3], 0 to 255, of WORKING_SIZE at most."""
+    picture.thumbnail((WORKING_SIZE, WORKING_SIZE), Image.Resampling.BOX)
+    pixels = np.asarray(picture).astype(np.float32)
     colours, alpha = pixels[..., :3], pixels[..., 3:] / 255
     # Composite dark drawings on white and light ones on black.
     dark = (colours * alpha).sum() < 127.5 * 3 * alpha.sum()
