@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from base64 import b64encode
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,9 @@ def test_photos_in_colour_go_through_the_pipeline(clone: Project, tmp_path: Path
     for name in ("samples", "first_layer"):
         pixels = np.asarray(Image.open(clone.folder / f"pictures/{name}.png")).astype(int)
         assert np.ptp(pixels, axis=2).max() > 100, f"{name} is grey"
+    clone.run("python", "tools/report.py")
+    samples = b64encode((clone.folder / "pictures/samples.png").read_bytes()).decode()
+    assert samples in (clone.folder / "reports/index.html").read_text("utf-8")
 
     picture = str(tmp_path / "photos/green/1.webp")
     command = ["python", "tools/predict.py", picture]

@@ -288,18 +288,14 @@ class Params(DownloadParams, PreprocessParams, TrainParams, EvaluateParams):
 
     @model_validator(mode="after")
     def _blocks_fit_the_image(self) -> "Params":
-        blocks = len(self.models.cnn.channels)
         # Batch normalization cannot train on a batch of one image of one pixel.
-        if self.model == "cnn" and self.image_size >> blocks < 2:
+        blocks, most = len(self.models.cnn.channels), self.image_size.bit_length() - 2
+        if blocks > most:
             raise PydanticCustomError(
                 "conflict",
                 "models.cnn.channels: found {blocks} blocks, expected at most {most}: each halves"
                 " the image, and image_size: {size} has to leave 2 pixels per side",
-                {
-                    "blocks": blocks,
-                    "most": self.image_size.bit_length() - 2,
-                    "size": self.image_size,
-                },
+                {"blocks": blocks, "most": most, "size": self.image_size},
             )
         return self
 
