@@ -110,7 +110,7 @@ def test_other_files_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[s
     _, train, test = read(tmp_path)
     assert sorted(train + test) == [0, 1, 2, 3]
     assert capsys.readouterr().out == (
-        f"{tmp_path}: left out 5 files that are not pictures of a class:"
+        f"{tmp_path}: left out 5 files, not pictures of a class:"
         " 2 .heic, 1 no extension, 1 .png, 1 .db\n"
     )
 

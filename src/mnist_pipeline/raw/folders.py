@@ -64,9 +64,11 @@ def read_folder(
         classes = _class_names(folder)
         train, test = _split(_list_pictures(folder, classes, others), classes, folder)
     if others:
-        kinds = Counter(path.suffix.lower() or "no extension" for path in others).most_common()
-        found = ", ".join(f"{count} {kind}" for kind, count in kinds)
-        print(f"{folder}: left out {len(others)} files that are not pictures of a class: {found}")
+        kinds = Counter(path.suffix.lower() or "no extension" for path in others)
+        found = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
+        found += ", ..." * (len(kinds) > 5)
+        files = f"{len(others)} file{'s' * (len(others) != 1)}"
+        print(f"{folder}: left out {files}, not pictures of a class: {found}")
     images = _read_pictures([path for path, _ in train + test], picture, shape)
     dtype = np.uint8 if len(classes) <= 256 else np.int32
     train_labels, test_labels = (np.array([n for _, n in part], dtype) for part in (train, test))
