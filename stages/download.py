@@ -17,7 +17,9 @@ def main() -> None:
     mirror = os.environ.get("MNIST_MIRROR")
     mirrors = [*([mirror] if mirror else []), *params.mirrors]
     try:
-        download(params.dataset, mirrors, ROOT / "data/raw", ROOT / params.folder)
+        shape = (params.channels, params.image_size, params.image_size)
+        folder = ROOT / params.folder
+        download(params.dataset, mirrors, ROOT / "data/raw", folder, params.picture, shape)
     except UnreachableError:
         if UNREACHABLE.parent.is_dir():
             UNREACHABLE.touch()

@@ -30,7 +30,7 @@ def main() -> None:
     test_set = load_split(DATA, "test")
 
     loader = inference_loader(test_set.to(device))
-    logits, labels = predict(parallelize(model, device), loader, device)
+    logits, labels = predict(parallelize(model, device, spec.shape), loader, device)
     loss = LOSSES[spec.loss]
     probabilities, actual = loss.probabilities(logits).numpy(), labels.numpy()
     results = summary(probabilities, actual, loss.mean(logits, labels).item())
@@ -45,7 +45,7 @@ def main() -> None:
     images = test_set.data.numpy()
     write_png(PICTURES / "mistakes.png", mistakes(images, predictions, spec.classes))
     write_png(PICTURES / "samples.png", samples(images, actual, spec.classes))
-    write_png(PICTURES / "first_layer.png", first_layer(model))
+    write_png(PICTURES / "first_layer.png", first_layer(model, spec.shape))
 
 
 if __name__ == "__main__":

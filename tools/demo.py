@@ -116,6 +116,11 @@ def main() -> None:
     arguments = parser.parse_args()
     port = arguments.port
     model, spec = load_model(arguments.model)
+    if spec.picture != "glyph":
+        raise UserError(
+            f"{arguments.model}: found a model of photos, expected one of glyphs, which can be"
+            " drawn; classify photos with: python tools/predict.py PICTURE"
+        )
     try:
         server = Demo(port, Classifier(model, LOSSES[spec.loss]).eval(), spec.classes)
     except (OSError, OverflowError) as error:

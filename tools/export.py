@@ -1,6 +1,6 @@
 """Export the model to models/model.onnx and check it against PyTorch on the test split.
 
-Input: images uint8 [batch, 1, 28, 28]; output: probabilities float32 [batch, classes], computed in
+Input: images uint8 [batch, C, H, W]; output: probabilities float32 [batch, classes], computed in
 float32 whatever the precision of the training. The metadata entry "classes" holds the class names.
 DVC does not track the file: it takes seconds to write, and another version of the exporter may
 write other bytes for the same model.
@@ -19,7 +19,7 @@ from mnist_pipeline.common.errors import UserError, run
 from mnist_pipeline.common.files import atomic
 from mnist_pipeline.model.inference import BATCH_SIZE, Classifier
 from mnist_pipeline.model.losses import LOSSES
-from mnist_pipeline.model.networks import check_dataset, load_model
+from mnist_pipeline.model.networks import ModelSpec, check_dataset, load_model
 from mnist_pipeline.splits.batches import load_info, load_split
 
 MODEL, EXPORTED = ROOT / "models/model.safetensors", ROOT / "models/model.onnx"
@@ -35,7 +35,7 @@ def main() -> None:
     check_dataset(spec, load_info(DATA))
     test_set = load_split(DATA, "test")
     with atomic(EXPORTED) as temporary:
-        export(classifier, spec.classes, temporary)
+        export(classifier, spec, temporary)
         differing, largest = compare(classifier, temporary, test_set.data)
         agreement = (
             f"{len(test_set) - differing} of {len(test_set)} predictions equal PyTorch's;"
@@ -46,12 +46,12 @@ def main() -> None:
     print(f"Wrote {EXPORTED.relative_to(ROOT)}: {agreement}")
 
 
-def export(classifier: Classifier, classes: list[str], path: Path) -> None:
+def export(classifier: Classifier, spec: ModelSpec, path: Path) -> None:
     """Write a classifier that is in evaluation mode, for batches of any size."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     program = torch.onnx.export(
         classifier,
-        (torch.zeros(2, 1, 28, 28, dtype=torch.uint8),),
+        (torch.zeros(2, *spec.shape, dtype=torch.uint8),),
         input_names=["images"],
         output_names=["probabilities"],
         dynamic_shapes=({0: torch.export.Dim("batch")},),
@@ -61,7 +61,7 @@ def export(classifier: Classifier, classes: list[str], path: Path) -> None:
     assert program is not None  # it is None only if a path is given
     for node in program.model.graph:
         node.metadata_props.clear()  # paths of source files on this machine
-    program.model.metadata_props["classes"] = json.dumps(classes)
+    program.model.metadata_props["classes"] = json.dumps(spec.classes)
     program.save(path)
 
 

@@ -17,7 +17,7 @@ from mnist_pipeline.model.inference import Classifier
 from mnist_pipeline.model.losses import LOSSES
 from mnist_pipeline.model.networks import load_model
 from mnist_pipeline.raw.decode import PictureError
-from mnist_pipeline.raw.prepare import prepare
+from mnist_pipeline.raw.prepare import photo, prepare
 
 SHADES = " ░▒▓█"
 
@@ -30,7 +30,9 @@ def main() -> None:
     failed = False
     for name in arguments.images:
         try:
-            image = prepare(BytesIO(sys.stdin.buffer.read()) if name == "-" else Path(name), name)
+            file = BytesIO(sys.stdin.buffer.read()) if name == "-" else Path(name)
+            glyph = spec.picture == "glyph"
+            image = prepare(file, name) if glyph else photo(file, spec.shape, name)
         except PictureError as error:
             failed = True
             if arguments.json:
@@ -39,7 +41,7 @@ def main() -> None:
                 print(f"error: {error}", file=sys.stderr)
             continue
         with torch.no_grad():
-            probabilities = classifier(torch.from_numpy(image)[None, None])[0].numpy()
+            probabilities = classifier(torch.from_numpy(image).view(1, *spec.shape))[0].numpy()
         answer = describe(name, probabilities, spec.classes)
         if arguments.json:
             shown = {"image": image.tolist()} if arguments.show else {}
@@ -57,7 +59,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Classify pictures, one line per file.")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a picture; - is standard input")
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
-    parser.add_argument("--show", action="store_true", help="print the model's 28 × 28 input too")
+    parser.add_argument("--show", action="store_true", help="print the model's input too")
     parser.add_argument(
         "--model", type=Path, default=ROOT / "models/model.safetensors", help="default: %(default)s"
     )
@@ -88,8 +90,9 @@ def sentence(answer: dict[str, Any]) -> str:
 
 
 def drawing(image: np.ndarray) -> str:
-    """An image uint8 [28, 28] as text, two characters per pixel."""
-    levels = image.astype(int) * len(SHADES) // 256
+    """An image uint8 [H, W] or [C, H, W] in shades of grey, as text, two characters per pixel."""
+    grey = image.reshape(-1, *image.shape[-2:]).mean(0)
+    levels = (grey * len(SHADES) / 256).astype(int)
     return "\n".join("".join(2 * SHADES[level] for level in row).rstrip() for row in levels)
 
 

@@ -25,6 +25,8 @@ from ..conftest import ROOT
 
 DEFAULTS = yaml.safe_load((ROOT / "params.yaml").read_text().replace("1e-8", "1.0e-8"))
 
+PHOTO = {"dataset": "folder", "folder": "images", "picture": "photo"}
+
 
 def problems(tmp_path: Path, text: str) -> str:
     path = tmp_path / "params.yaml"
@@ -97,7 +99,16 @@ def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path, spelling: str) -> No
         ({"loss": "cross-entropy"}, "did you mean cross_entropy?"),
         ({"models__cnn__channels": []}, "models.cnn.channels"),
         ({"models__cnn__channels": [[16], []]}, "models.cnn.channels.1"),
-        ({"models__cnn__channels": [[1], [1], [1], [1]]}, "models.cnn.channels"),
+        ({"models__cnn__channels": [[1], [1], [1], [1]]},
+         "models.cnn.channels: found 4 blocks, expected at most 3"),
+        ({**PHOTO, "image_size": 8, "models__cnn__channels": [[1], [1], [1]]},
+         "models.cnn.channels: found 3 blocks, expected at most 2"),
+        ({"augmentations__affine__translation": 29}, "affine.translation: found 29.0, expected"),
+        ({"picture": "photo"}, "picture: photo needs dataset: folder; found dataset: mnist"),
+        ({"dataset": "folder", "folder": "images", "channels": 3}, "which need picture: photo"),
+        ({"image_size": 32}, "found image_size: 32, channels: 1, which need picture: photo"),
+        ({**PHOTO, "image_size": 4}, "image_size: found 4, expected greater than or equal to 8"),
+        ({**PHOTO, "channels": 4}, "channels: found 4, expected one of 1, 3"),
         ({"models__cnn__kernel_size": 4}, "kernel_size: found 4, expected one of 1, 3, 5, 7, 9"),
         ({"shuffle": "blocks"}, "shuffle: found blocks, expected a valid boolean"),
         ({"launcher": "mpirun -n 2"}, "launcher: found mpirun -n 2, expected python, or torchrun"),
@@ -122,6 +133,13 @@ def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path, spelling: str) -> No
 )  # fmt: skip
 def test_a_wrong_setting_is_named(tmp_path: Path, settings: dict[str, Any], expected: str) -> None:
     assert expected in problems(tmp_path, changed(**settings))
+
+
+def test_as_many_blocks_as_the_image_can_be_halved(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    blocks = {"model": "cnn", "models__cnn__channels": [[1], [1], [1], [1]]}
+    path.write_text(changed(**PHOTO, image_size=32, channels=3, **blocks))
+    assert read_params(path, TrainParams).chosen("model")["channels"] == [[1]] * 4
 
 
 def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:

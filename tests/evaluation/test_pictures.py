@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,24 +56,53 @@ def test_without_a_mistake_it_says_so() -> None:
 
 
 def test_the_first_layer_of_each_kind_of_model() -> None:
-    dense = nn.Sequential(Normalize(0.5, 0.5), mlp(10, [64], "relu", 0.0))
+    dense = nn.Sequential(Normalize(0.5, 0.5), mlp([1, 28, 28], 10, [64], "relu", 0.0))
     conv = nn.Conv2d(1, 8, 3)
     kernels = nn.Sequential(nn.Sequential(conv, nn.Flatten(), nn.Linear(5408, 10)))
     with torch.no_grad():
         conv.weight.fill_(0.5)
         conv.weight[3] = -1
-    assert first_layer(dense).size[0] == WIDTH
-    picture = np.asarray(first_layer(kernels))
+    assert first_layer(dense, [1, 28, 28]).size[0] == WIDTH
+    picture = np.asarray(first_layer(kernels, [1, 28, 28]))
     top = LINE + 2 * GAP
     assert picture[top, GAP].tolist() == [0, 0, 255]  # the strongest is the negative one
     assert picture[top, GAP + (WIDTH - GAP) // 10].tolist() == [255, 128, 128]
-    assert first_layer(nn.LSTM(28, 8)).height < 100
+    assert first_layer(nn.LSTM(28, 8), [1, 28, 28]).height < 100
+
+
+@pytest.mark.parametrize(("side", "drawn"), [(9, 144), (150, 150), (512, 150)])
+def test_pictures_keep_their_colours_and_stay_in_their_cells(side: int, drawn: int) -> None:
+    colours = np.array([[200, 100, 0], [0, 100, 200]], np.uint8)
+    images = np.broadcast_to(colours[:, :, None, None], (2, 3, side, side))
+    table = prediction_table(np.eye(2), np.array([1, 0]), ["a", "b"])
+    picture = mistakes(images, table, ["a", "b"])
+    row, cell = LINE + 2 * GAP, (WIDTH - GAP) // 5
+    for index, colour in enumerate(colours):
+        assert picture.getpixel((GAP + index * cell, row)) == tuple(colour)
+        assert picture.getpixel(((index + 1) * cell, row)) == (255, 255, 255)
+    assert picture.height == row + drawn + 3 * LINE + GAP
+    rows = np.asarray(samples(images, np.arange(2), ["a", "b"]))
+    for colour in colours:
+        assert (rows == colour).all(2).any()
+
+
+def test_the_first_layer_of_a_model_of_colours() -> None:
+    dense, conv = mlp([3, 4, 4], 10, [64], "relu", 0.0), nn.Conv2d(3, 8, 3)
+    with torch.no_grad():
+        conv.weight.fill_(0)
+        conv.weight[5, 0] = 0.5
+        conv.weight[5, 2] = -0.5
+    assert first_layer(dense, [3, 4, 4]).size[0] == WIDTH
+    picture = np.asarray(first_layer(conv, [3, 4, 4]))
+    top = LINE + 2 * GAP
+    assert picture[top, GAP].tolist() == [255, 128, 0]
+    assert picture[top, GAP + (WIDTH - GAP) // 10].tolist() == [128, 128, 128]
 
 
 def test_a_picture_holds_pixels_alone_and_the_same_bytes(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = mlp(10, [16], "relu", 0.0)
+    model = mlp([1, 28, 28], 10, [16], "relu", 0.0)
     for name in ("one.png", "two.png"):
-        write_png(tmp_path / name, first_layer(model))
+        write_png(tmp_path / name, first_layer(model, [1, 28, 28]))
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     assert Image.open(tmp_path / "one.png").info == {}

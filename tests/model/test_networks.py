@@ -194,3 +194,26 @@ def test_another_dataset_and_other_classes_are_refused() -> None:
         check_dataset(SPEC, replace(info, name="digits"))
     with pytest.raises(UserError, match=r"classes: found \['a'\], expected \['0', "):
         check_dataset(SPEC, replace(info, classes=["a"]))
+    with pytest.raises(UserError, match=r"shape: found \[3, 28, 28\], expected \[1, 28, 28\]"):
+        check_dataset(SPEC, replace(info, shape=[3, 28, 28]))
+    with pytest.raises(UserError, match="picture: found photo, expected glyph"):
+        check_dataset(SPEC, replace(info, picture="photo"))
+
+
+@pytest.mark.parametrize("spec", [SPEC, CNN], ids=["mlp", "cnn"])
+@pytest.mark.parametrize("shape", [[1, 8, 8], [3, 32, 32], [3, 50, 33]], ids=str)
+def test_a_network_follows_the_shape_of_the_images(spec: ModelSpec, shape: list[int]) -> None:
+    model = build_model(replace(spec, shape=shape, picture="photo"))
+    images = torch.randint(0, 256, (1, *shape), dtype=torch.uint8)
+    assert model(images).shape == (1, 10)
+
+
+def test_a_model_file_without_a_shape_is_one_of_mnists_form(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_model(path, build_model(SPEC), SPEC, {})
+    weights, header = load_tensors(path)
+    del header["spec"]["shape"], header["spec"]["picture"]
+    save_tensors(path, weights, header)
+    model, spec = load_model(path)
+    assert (spec.shape, spec.picture) == ([1, 28, 28], "glyph")
+    assert model(IMAGES).shape == (5, 10)

@@ -2,12 +2,13 @@
 
 import json
 import shutil
+from base64 import b64encode
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from mnist_pipeline.common.errors import UserError
 from mnist_pipeline.raw.decode import PictureError
@@ -61,6 +62,59 @@ def test_a_folder_goes_through_the_pipeline_and_is_never_stale(clone: Project) -
     output = clone.dvc("repro", status=None)
     assert "another.png: not a picture of a known format" in output
     assert "Traceback" not in output
+
+
+COLOURS = {"blue": (40, 90, 220), "green": (40, 150, 60), "red": (200, 60, 40)}
+
+
+def write_photos(folder: Path, count: int) -> None:
+    """The same shapes in every class, each class in another colour."""
+    for name, colour in COLOURS.items():
+        (folder / name).mkdir(parents=True)
+        for index in range(count):
+            picture = Image.new("RGB", (48, 40), (150 + 4 * index,) * 3)
+            place = (2 + index, 5, 20 + index, 30)
+            draw = ImageDraw.Draw(picture)
+            (draw.rectangle if index % 2 else draw.ellipse)(place, colour)
+            picture.save(folder / name / f"{index}.{('png', 'webp', 'gif')[index % 3]}")
+
+
+def test_photos_in_colour_go_through_the_pipeline(clone: Project, tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 20)
+    settings = {
+        "dataset": "folder", "folder": str(tmp_path / "photos"), "picture": "photo",
+        "image_size": 32, "channels": 3, "normalization": "standard",
+        "optimizer": "adam", "epochs": 12, "batch_size": 8,
+    }  # fmt: skip
+    clone.set_params(**settings)
+    output = clone.dvc("repro")
+    assert "folder: 43 train, 5 validation, 12 test images of 3 classes" in output
+    images = np.load(clone.folder / "data/processed/test/images.npy")
+    assert (images.shape, images.dtype) == ((12, 3, 32, 32), np.uint8)
+    assert clone.read("metrics/test.json")["accuracy"] == 1, "mlp"
+
+    cnn = ["-S", "model=cnn", "-S", "models.cnn.channels=[[8],[8],[16],[16]]"]
+    cnn += ["-S", "augmentation=affine", "-S", "optimizers.adam.lr=0.01"]
+    output = clone.dvc("exp", "run", *cnn)
+    assert ran(output) == ["train", "evaluate"]
+    assert clone.read("metrics/test.json")["accuracy"] == 1, "cnn"
+    for name in ("samples", "first_layer"):
+        pixels = np.asarray(Image.open(clone.folder / f"pictures/{name}.png")).astype(int)
+        assert np.ptp(pixels, axis=2).max() > 100, f"{name} is grey"
+    clone.run("python", "tools/report.py")
+    samples = b64encode((clone.folder / "pictures/samples.png").read_bytes()).decode()
+    assert samples in (clone.folder / "reports/index.html").read_text("utf-8")
+
+    picture = str(tmp_path / "photos/green/1.webp")
+    command = ["python", "tools/predict.py", picture]
+    assert clone.run(*command).startswith(f"{picture}: green (")
+    answer = json.loads(clone.run(*command, "--json", "--show"))
+    assert np.shape(answer["image"]) == (3, 32, 32)
+    assert len(clone.run(*command, "--show").splitlines()) == 33
+    assert "12 of 12 predictions equal PyTorch's" in clone.run("python", "tools/export.py")
+    output = clone.run("python", "tools/demo.py", "--port", "0", status=1)
+    assert "photos" in output
+    assert output.count("\n") == 1
 
 
 def test_other_datasets_use_no_folder(project: Project) -> None:

@@ -26,6 +26,8 @@ from mnist_pipeline.splits.batches import (
 )
 from mnist_pipeline.splits.write import save_rows
 
+DESCRIPTION = '{"name": "mnist", "classes": ["0"], "mean": 0.1, "std": 0.3}'
+
 
 def test_one_index_gives_an_image_and_many_a_batch(digits: ImageDataset) -> None:
     image, label = digits[7]
@@ -148,6 +150,7 @@ def test_an_epoch_leaves_the_images_in_the_file(tmp_path: Path) -> None:
     images = np.broadcast_to(np.ones((1, 1, 28, 28), np.uint8), (count, 1, 28, 28))
     save_rows(tmp_path / "train/images.npy", images, np.arange(count))
     save_rows(tmp_path / "train/labels.npy", np.ones(count, np.int64), np.arange(count))
+    (tmp_path / "dataset.json").write_text(DESCRIPTION)
 
     def anonymous() -> int:
         found = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())
@@ -169,6 +172,7 @@ def test_a_file_larger_than_memory_can_be_mapped(tmp_path: Path) -> None:
             header = {"descr": descr, "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
             file.truncate(file.tell() + int(np.prod(shape)) * np.dtype(descr).itemsize)
+    (tmp_path / "dataset.json").write_text(DESCRIPTION)
     dataset = load_split(tmp_path, "train")
     assert len(dataset) == count
     assert dataset[torch.tensor([count - 1])][0].sum() == 0

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mnist_pipeline.common.errors import UserError
 from mnist_pipeline.common.files import sha256
-from mnist_pipeline.raw.idx import read_idx, write_idx
+from mnist_pipeline.raw.idx import PARTS, read_idx, write_idx
 from mnist_pipeline.splits.batches import load_info, load_split
 from mnist_pipeline.splits.write import (
     CHUNK,
@@ -83,8 +83,9 @@ def test_the_same_raw_files_give_the_same_bytes(digits_raw: Path, tmp_path: Path
 
 
 def test_saved_rows_are_what_numpy_saves(tmp_path: Path) -> None:
-    array = np.arange(3 * 2 * CHUNK, dtype=np.int64).reshape(2 * CHUNK, 3)
-    for count in (0, 1, CHUNK, 2 * CHUNK - 1):
+    chunk = CHUNK // 2**20  # rows of 1 MiB
+    array = np.arange(2 * chunk * 2**17, dtype=np.int64).reshape(2 * chunk, 2**17)
+    for count in (0, 1, chunk, 2 * chunk - 1):
         indices = np.arange(len(array))[::-1][:count].copy()
         save_rows(tmp_path / "a.npy", array, indices)
         np.save(tmp_path / "b.npy", array[indices])
@@ -127,8 +128,28 @@ def test_fewer_labels_than_images(raw: Path) -> None:
 
 def test_images_of_another_size(raw: Path) -> None:
     replace(raw, IMAGES, read_idx(raw / IMAGES)[:, :27])
-    with pytest.raises(DamagedFileError, match=r"found uint8 \(1198, 27, 28\), expected"):
+    expected = r"test-images\.idx: found images of \(1, 28, 28\), expected \(1, 27, 28\)"
+    with pytest.raises(DamagedFileError, match=expected):
         read_raw(raw)
+    replace(raw, IMAGES, read_idx(raw / IMAGES)[:, 0])
+    with pytest.raises(DamagedFileError, match=r"found uint8 \(1198, 28\), expected .* H, W\)"):
+        read_raw(raw)
+
+
+def test_images_in_colour_keep_their_shape(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (12, 3, 9, 16), np.uint8)
+    labels = np.arange(12, dtype=np.uint8) % 2
+    files = {}
+    for part in PARTS:
+        write_idx(tmp_path / f"raw/{part}.idx", images if "images" in part else labels)
+        files[part] = {"path": f"{part}.idx", "sha256": sha256(tmp_path / f"raw/{part}.idx")}
+    description = {"name": "folder", "classes": ["a", "b"], "picture": "photo", "files": files}
+    (tmp_path / "raw/dataset.json").write_text(json.dumps(description))
+    write_splits(read_raw(tmp_path / "raw"), 0, tmp_path)
+    info = load_info(tmp_path)
+    assert (info.shape, info.picture) == ([3, 9, 16], "photo")
+    assert info.mean == pytest.approx(images.mean() / 255)
+    assert np.array_equal(load_split(tmp_path, "test").data.numpy(), images)
 
 
 def test_images_and_labels_swapped(raw: Path) -> None:

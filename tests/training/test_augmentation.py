@@ -35,6 +35,12 @@ def test_with_ranges_of_zero_nothing_changes() -> None:
     torch.testing.assert_close(augmented, images.float(), rtol=0, atol=0.01)
 
 
+def test_all_channels_move_together() -> None:
+    affine = Affine(rotation=10, translation=2, scale=0.1, shear=5)
+    augmented = affine(bar().expand(-1, 3, -1, -1), NOISE)
+    assert torch.equal(augmented, affine(bar(), NOISE).expand(-1, 3, -1, -1))
+
+
 def test_each_image_follows_its_own_noise_whatever_batch_it_is_in() -> None:
     affine = Affine(rotation=10, translation=2, scale=0.1, shear=5)
     augmented = affine(bar(), NOISE)

@@ -79,10 +79,9 @@ class Mlp(Settings):
 class Cnn(Settings):
     """Architecture of the convolutional network."""
 
-    # Each block halves the image, 28 → 14 → 7 → 3 pixels, so a fourth block does not fit.
     channels: Annotated[
         list[Annotated[list[Annotated[int, Field(ge=1, le=2**16)]], Field(min_length=1)]],
-        Field(min_length=1, max_length=3),
+        Field(min_length=1),
     ]
     kernel_size: Literal[1, 3, 5, 7, 9]
     pooling: Literal["max", "average"]
@@ -104,7 +103,7 @@ class Affine(Settings):
     """Random affine transforms; each range is symmetric around zero."""
 
     rotation: Annotated[float, Field(ge=0, le=180)]
-    translation: Annotated[float, Field(ge=0, le=28)]
+    translation: NotNegative
     scale: Fraction
     shear: Annotated[float, Field(ge=0, lt=90)]
 
@@ -194,6 +193,9 @@ class DownloadParams(Settings):
 
     dataset: Literal["mnist", "fashion_mnist", "kmnist", "qmnist", "digits", "folder"]
     folder: Annotated[str, Field(min_length=1)]
+    picture: Literal["glyph", "photo"]
+    image_size: Annotated[int, Field(ge=8, le=512)]
+    channels: Literal[1, 3]
     mirrors: list[str]
 
 
@@ -264,6 +266,48 @@ class Params(DownloadParams, PreprocessParams, TrainParams, EvaluateParams):
                 "dataset: folder needs a folder of pictures, and any other dataset folder:"
                 " {none}; found dataset: {dataset}, folder: {folder}",
                 {"none": NO_FOLDER, "dataset": self.dataset, "folder": self.folder},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _photo_needs_dataset_folder(self) -> "Params":
+        if self.picture == "photo" and self.dataset != "folder":
+            raise PydanticCustomError(
+                "conflict",
+                "picture: photo needs dataset: folder; found dataset: {dataset}",
+                {"dataset": self.dataset},
+            )
+        if self.picture == "glyph" and (self.image_size, self.channels) != (28, 1):
+            raise PydanticCustomError(
+                "conflict",
+                "a glyph has image_size: 28 and channels: 1; found image_size: {size}, channels:"
+                " {channels}, which need picture: photo",
+                {"size": self.image_size, "channels": self.channels},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _blocks_fit_the_image(self) -> "Params":
+        # Batch normalization cannot train on a batch of one image of one pixel.
+        blocks, most = len(self.models.cnn.channels), self.image_size.bit_length() - 2
+        if blocks > most:
+            raise PydanticCustomError(
+                "conflict",
+                "models.cnn.channels: found {blocks} blocks, expected at most {most}: each halves"
+                " the image, and image_size: {size} has to leave 2 pixels per side",
+                {"blocks": blocks, "most": most, "size": self.image_size},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _translation_stays_in_the_image(self) -> "Params":
+        translation = self.augmentations.affine.translation
+        if translation > self.image_size:
+            raise PydanticCustomError(
+                "conflict",
+                "augmentations.affine.translation: found {translation}, expected at most"
+                " image_size: {size}",
+                {"translation": translation, "size": self.image_size},
             )
         return self
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import warnings
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -159,11 +160,11 @@ def environment(arithmetic: str, device: torch.device) -> dict[str, str | int]:
     }
 
 
-def parallelize(model: nn.Module, device: torch.device) -> nn.Module:
+def parallelize(model: nn.Module, device: torch.device, shape: Sequence[int]) -> nn.Module:
     """Move `model` to `device` and wrap it to share each batch with other GPUs or ranks.
 
     Under torchrun the wrapper is DistributedDataParallel; in one process with several GPUs it is
-    DataParallel, as in the tutorial.
+    DataParallel, as in the tutorial. `shape` is that of one input of the model.
     """
     model = model.to(device)
     if world_size() > 1:
@@ -173,7 +174,7 @@ def parallelize(model: nn.Module, device: torch.device) -> nn.Module:
         parallel.broadcast_buffers = False  # as an argument, torch 2.15 renames it
         # DDP rebuilds its buckets after the first backward pass, which changes the order of later
         # sums. This extra pass makes a resumed run sum in the same order as an undisturbed one.
-        parallel.eval()(torch.zeros(1, 1, 28, 28, device=device)).sum().backward()
+        parallel.eval()(torch.zeros(1, *shape, device=device)).sum().backward()
         parallel.zero_grad()
         return parallel
     gpus = torch.cuda.device_count() if device.type == "cuda" else 0

@@ -30,7 +30,7 @@ def predict(
 
 
 class Classifier(nn.Module):
-    """A model and its loss as one module: images uint8 [B, 1, 28, 28] → probabilities [B, C]."""
+    """A model and its loss as one module: images uint8 [B, *shape] → probabilities [B, classes]."""
 
     def __init__(self, model: nn.Module, loss: Loss) -> None:
         super().__init__()

@@ -1,12 +1,13 @@
 """Networks: mlp and cnn, and the model file that describes one completely.
 
-A network maps images [B, 1, 28, 28], uint8 or float in 0..255, to logits float32 [B, C]. There is
-no softmax in forward, because the losses contain it. To add a model: a function here, its entry in
-MODELS, and its settings in params.py and params.yaml.
+A network maps images [B, C, H, W], uint8 or float in 0..255, to logits float32 [B, classes]. There
+is no softmax in forward, because the losses contain it. To add a model: a function here, its entry
+in MODELS, and its settings in params.py and params.yaml.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,7 @@ from torch import Tensor, nn
 
 from ..common.errors import UserError
 from ..common.tensors import load_tensors, save_tensors
-from ..splits.batches import DatasetInfo
-
-SIDE = 28
+from ..splits.batches import MNIST_SHAPE, DatasetInfo
 
 MIN_COLUMNS = 16
 """For at least so many outputs MKL rounded alike on the CPUs of different vendors."""
@@ -64,9 +63,18 @@ class Linear(nn.Linear):
         return F.linear(inputs, weight, bias)[:, : self.out_features]
 
 
-def mlp(num_classes: int, hidden_sizes: list[int], activation: str, dropout: float) -> nn.Module:
-    """The tutorial's multilayer perceptron: 784 → each hidden size → `num_classes`."""
-    sizes = [SIDE * SIDE, *hidden_sizes, num_classes]
+def mlp(
+    shape: Sequence[int],
+    num_classes: int,
+    hidden_sizes: list[int],
+    activation: str,
+    dropout: float,
+) -> nn.Module:
+    """The tutorial's multilayer perceptron: C · H · W → each hidden size → `num_classes`.
+
+    `shape` is that of an image, [C, H, W].
+    """
+    sizes = [math.prod(shape), *hidden_sizes, num_classes]
     return nn.Sequential(nn.Flatten(), *linear_layers(sizes, activation, dropout))
 
 
@@ -81,6 +89,7 @@ def linear_layers(sizes: list[int], activation: str, dropout: float) -> list[nn.
 
 
 def cnn(
+    shape: Sequence[int],
     num_classes: int,
     channels: list[list[int]],
     kernel_size: int,
@@ -93,13 +102,14 @@ def cnn(
 ) -> nn.Module:
     """A convolutional network: blocks of convolutions, then the linear layers of `head`.
 
+    `shape` is that of an image, [C, H, W].
     `channels` has one list per block, with one entry per convolution. Each block halves the image
     once: after its first convolution (`pool_after` "first"), which makes the following ones four
     times cheaper (Keller Jordan, 94% on CIFAR-10 in 3.29 Seconds, arXiv:2404.00498), or after its
     last one, which is more accurate.
     """
     layers: list[nn.Module] = []
-    inputs, side = 1, SIDE
+    inputs, height, width = shape
     for block in channels:
         pooled = 0 if pool_after == "first" else len(block) - 1
         for index, outputs in enumerate(block):
@@ -114,9 +124,9 @@ def cnn(
             inputs = outputs
         if dropout:
             layers.append(nn.Dropout(dropout))
-        side //= 2
+        height, width = height // 2, width // 2
     layers.append(nn.Flatten())
-    layers += linear_layers([inputs * side * side, *head, num_classes], activation, dropout)
+    layers += linear_layers([inputs * height * width, *head, num_classes], activation, dropout)
     return nn.Sequential(*layers)
 
 
@@ -136,6 +146,9 @@ class ModelSpec:
     precision: str  # of the arithmetic, float32 or bfloat16; the weights are float32
     loss: str  # a key of LOSSES, which the network was trained with
     dataset: str  # name of the dataset it was trained on
+    # Model files of earlier versions lack these two.
+    shape: list[int] = field(default_factory=MNIST_SHAPE.copy)  # of an image, [C, H, W]
+    picture: str = "glyph"  # what its images were made from, glyph or photo
 
 
 class Network(nn.Sequential):
@@ -146,7 +159,7 @@ class Network(nn.Sequential):
         self.precision = precision
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images [B, 1, 28, 28] → logits float32 [B, C]."""
+        """Images [B, C, H, W] → logits float32 [B, classes]."""
         low = self.precision == "bfloat16"
         with torch.autocast(images.device.type, torch.bfloat16, enabled=low):
             return super().forward(images).float()
@@ -155,7 +168,7 @@ class Network(nn.Sequential):
 def build_model(spec: ModelSpec, seed: int = 0) -> Network:
     """Build a network with random weights. Seeds torch's global generator with `seed`."""
     torch.manual_seed(seed)
-    layers = MODELS[spec.model](num_classes=len(spec.classes), **spec.settings)
+    layers = MODELS[spec.model](spec.shape, len(spec.classes), **spec.settings)
     network = Network(Normalize(spec.mean, spec.std), layers, spec.precision)
     # The memory format of convolution weights that is fastest on CPUs and tensor cores.
     return network.to(memory_format=torch.channels_last)
@@ -188,10 +201,12 @@ def load_model(path: Path) -> tuple[Network, ModelSpec]:
 
 
 def check_dataset(spec: ModelSpec, info: DatasetInfo) -> None:
-    """Raise UserError if a model was trained on another dataset or on other classes."""
+    """Raise UserError if a model was trained on another dataset, other classes or other images."""
     for name, found, expected in (
         ("dataset", info.name, spec.dataset),
         ("classes", info.classes, spec.classes),
+        ("shape", info.shape, spec.shape),
+        ("picture", info.picture, spec.picture),
     ):
         if found != expected:
             raise UserError(

@@ -33,4 +33,5 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     code = 0x08 if array.dtype == np.uint8 else 0x0C
     header = bytes([0, 0, code, array.ndim]) + np.array(array.shape, ">u4").tobytes()
     with atomic(path) as temporary, temporary.open("wb") as file:
-        file.write(header + np.ascontiguousarray(array, DTYPES[code]).tobytes())
+        file.write(header)
+        file.write(np.ascontiguousarray(array, DTYPES[code]).data)

@@ -5,6 +5,7 @@ to fit in a 20x20 pixel box while preserving their aspect ratio [...] centered i
 computing the center of mass of the pixels".
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -123,3 +124,16 @@ def _start(profile: np.ndarray) -> int:
     """Offset that puts the centre of mass of a profile at the centre of the image."""
     centre = np.average(np.arange(len(profile)), weights=profile)
     return int(np.clip(round(SIZE / 2 - centre), 0, SIZE - len(profile)))
+
+
+def photo(file: Path | BinaryIO, shape: Sequence[int], name: str | None = None) -> np.ndarray:
+    """Return the picture in `file` as it is, resized to `shape` [C, H, W]: uint8, grey or RGB.
+
+    Transparent areas become white. Raises PictureError as `prepare` does, but for no single colour.
+    """
+    channels, height, width = shape
+    picture = read_picture(file, str(file) if name is None else name)
+    small = picture.resize((width, height), Image.Resampling.BICUBIC)
+    opaque = Image.alpha_composite(Image.new("RGBA", small.size, "white"), small)
+    pixels = np.asarray(opaque.convert("L" if channels == 1 else "RGB"))
+    return np.ascontiguousarray(pixels.reshape(height, width, channels).transpose(2, 0, 1))

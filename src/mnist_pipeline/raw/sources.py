@@ -41,19 +41,26 @@ class UnreachableError(UnavailableError):
 
 
 def download(
-    dataset: str, mirrors: Sequence[str], root: Path, folder: Path = Path("data/none")
+    dataset: str,
+    mirrors: Sequence[str],
+    root: Path,
+    folder: Path = Path("data/none"),
+    picture: str = "glyph",
+    shape: Sequence[int] = (1, 28, 28),
 ) -> None:
     """Write a dataset's raw files and dataset.json, which describes them, to `root`.
 
     `root` is a root for torchvision's dataset class and appears only when complete and verified.
-    `folder` holds the pictures of the dataset "folder". Raises UnavailableError; UserError as in
-    `read_folder`.
+    `folder` holds the pictures of the dataset "folder", which become glyphs or, if `picture` is
+    "photo", images of `shape` [C, H, W]. Raises UnavailableError; UserError as in `read_folder`.
     """
     with temporary_path(root) as partial:
         if dataset in TORCHVISION:
             classes, paths = _fetch(dataset, mirrors, partial)
         else:
-            classes, arrays = _digits() if dataset == "digits" else read_folder(folder)
+            classes, arrays = (
+                _digits() if dataset == "digits" else read_folder(folder, picture, shape)
+            )
             paths = [partial / dataset / f"{part}.idx" for part in PARTS]
             for path, array in zip(paths, arrays, strict=True):
                 write_idx(path, array)
@@ -61,7 +68,7 @@ def download(
             part: {"path": path.relative_to(partial).as_posix(), "sha256": sha256(path)}
             for part, path in zip(PARTS, paths, strict=True)
         }
-        description = {"name": dataset, "classes": classes, "files": files}
+        description = {"name": dataset, "classes": classes, "picture": picture, "files": files}
         write_json(partial / "dataset.json", description)
         shutil.rmtree(root, ignore_errors=True)
         partial.replace(root)

@@ -2,8 +2,8 @@
 
 import json
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,22 +15,24 @@ from ..common.distributed import local_batch, rank, shard, world_size
 from ..common.errors import UserError
 from ..common.runtime import stream_seed
 
+MNIST_SHAPE = [1, 28, 28]
+
 Batch = tuple[Tensor, Tensor]
-"""Images uint8 [B, 1, 28, 28] and labels int64 [B]."""
+"""Images uint8 [B, C, H, W] and labels int64 [B]."""
 
 
 class ImageDataset(Dataset):
     """Images and labels, with an optional transform of the images.
 
     The index may be a number, a slice or a tensor of indices: `dataset[7]` is one image
-    [1, 28, 28] and its label, and `dataset[torch.tensor([7, 3])]` a batch, gathered and transformed
+    [C, H, W] and its label, and `dataset[torch.tensor([7, 3])]` a batch, gathered and transformed
     in one operation.
     """
 
     def __init__(
         self, data: Tensor, labels: Tensor, transform: Callable[[Tensor], Tensor] | None = None
     ) -> None:
-        """`data` uint8 [N, 1, 28, 28], `labels` int64 [N]."""
+        """`data` uint8 [N, C, H, W], `labels` int64 [N]."""
         if len(data) != len(labels):
             raise ValueError(f"{len(data)} images and {len(labels)} labels")
         self.data = data
@@ -134,6 +136,8 @@ class DatasetInfo:
     classes: list[str]
     mean: float  # of the training pixels in [0, 1]
     std: float
+    shape: list[int] = field(default_factory=MNIST_SHAPE.copy)  # of an image, [C, H, W]
+    picture: str = "glyph"  # what the images were made from, glyph or photo
 
 
 def load_info(folder: Path) -> DatasetInfo:
@@ -149,7 +153,7 @@ def load_info(folder: Path) -> DatasetInfo:
 
 def load_split(folder: Path, split: str) -> ImageDataset:
     """Memory-map a split written by `write_splits`. Raises UserError: missing or damaged file."""
-    return _MappedDataset(folder / split)
+    return _MappedDataset(folder / split, load_info(folder).shape)
 
 
 class _MappedDataset(ImageDataset):
@@ -159,18 +163,24 @@ class _MappedDataset(ImageDataset):
     receiving a copy in shared memory.
     """
 
-    def __init__(self, folder: Path, transform: Callable[[Tensor], Tensor] | None = None) -> None:
-        images = _load_array(folder / "images.npy", np.uint8, (1, 28, 28))
+    def __init__(
+        self,
+        folder: Path,
+        shape: Sequence[int],
+        transform: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        images = _load_array(folder / "images.npy", np.uint8, tuple(shape))
         labels = _load_array(folder / "labels.npy", np.int64, ())
         if len(images) != len(labels):
             problem = f"found {len(labels)} labels, expected {len(images)}, one per image"
             raise _unusable(folder / "labels.npy", problem)
         super().__init__(images, labels, transform)
-        self._folder, self._images, self._labels = folder, images, labels
+        self._folder, self._shape = folder, shape
+        self._images, self._labels = images, labels
 
     def __reduce__(self) -> tuple[Callable[..., ImageDataset], tuple[object, ...]]:
         if self.data is self._images and self.labels is self._labels:
-            return _MappedDataset, (self._folder, self.transform)
+            return _MappedDataset, (self._folder, self._shape, self.transform)
         return ImageDataset, (self.data, self.labels, self.transform)  # the user has replaced them
 
 

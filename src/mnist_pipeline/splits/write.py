@@ -12,13 +12,13 @@ from ..common.errors import UserError
 from ..common.files import atomic, sha256, write_json
 from ..raw.idx import PARTS, read_idx
 
-CHUNK = 8192
-"""Number of images in memory at a time."""
+CHUNK = 8 * 2**20
+"""Bytes of images in memory at a time."""
 
 
 @dataclass(frozen=True)
 class RawSplit:
-    """Images uint8 [N, 28, 28], memory-mapped; labels int64 [N]."""
+    """Images uint8 [N, C, H, W], memory-mapped; labels int64 [N]."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -30,6 +30,7 @@ class RawDataset:
 
     name: str
     classes: list[str]
+    picture: str  # what the images were made from, glyph or photo
     train: RawSplit
     test: RawSplit
 
@@ -51,7 +52,9 @@ def read_raw(folder: Path) -> RawDataset:
     path = folder / "dataset.json"
     try:
         description = json.loads(path.read_text("utf-8"))
-        name, classes, files = (description[key] for key in ("name", "classes", "files"))
+        name, classes, picture, files = (
+            description[key] for key in ("name", "classes", "picture", "files")
+        )
         paths = {part: folder / files[part]["path"] for part in PARTS}
         checksums = {part: files[part]["sha256"] for part in PARTS}
     except OSError as error:
@@ -67,7 +70,13 @@ def read_raw(folder: Path) -> RawDataset:
         _read_split(paths[f"{split}-images"], paths[f"{split}-labels"], len(classes))
         for split in ("train", "test")
     )
-    return RawDataset(name, classes, train, test)
+    if train.images.shape[1:] != test.images.shape[1:]:
+        problem = (
+            f"found images of {test.images.shape[1:]}, expected {train.images.shape[1:]}, as those"
+            f" of {paths['train-images'].name}"
+        )
+        raise DamagedFileError(paths["test-images"], problem)
+    return RawDataset(name, classes, picture, train, test)
 
 
 def _read_split(images_path: Path, labels_path: Path, num_classes: int) -> RawSplit:
@@ -75,8 +84,8 @@ def _read_split(images_path: Path, labels_path: Path, num_classes: int) -> RawSp
     images, labels = read_idx(images_path), read_idx(labels_path)
     if labels.ndim == 2:
         labels = labels[:, 0]  # QMNIST's further columns tell who wrote the digit
-    if images.dtype != np.uint8 or images.shape != (len(labels), 28, 28):
-        expected = f"uint8 ({len(labels)}, 28, 28), one image per label"
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or len(images) != len(labels):
+        expected = f"uint8 ({len(labels)}, [C,] H, W), one image per label"
         raise DamagedFileError(
             images_path, f"found {images.dtype} {images.shape}, expected {expected}"
         )
@@ -85,6 +94,8 @@ def _read_split(images_path: Path, labels_path: Path, num_classes: int) -> RawSp
         raise DamagedFileError(
             labels_path, f"found labels {found}, expected 0 to {num_classes - 1}"
         )
+    if images.ndim == 3:
+        images = images[:, np.newaxis]
     return RawSplit(images, labels.astype(np.int64))
 
 
@@ -112,9 +123,9 @@ def stratified_split(labels: np.ndarray, validation_fraction: float) -> tuple[np
 def write_splits(raw: RawDataset, validation_fraction: float, folder: Path) -> dict[str, int]:
     """Write each split to `folder` and return its number of images.
 
-    `folder`/<split>/images.npy is uint8 [N, 1, 28, 28] and labels.npy int64 [N].
-    `folder`/dataset.json holds the name, the class names, and mean and standard deviation of the
-    training pixels in [0, 1].
+    `folder`/<split>/images.npy is uint8 [N, C, H, W] and labels.npy int64 [N].
+    `folder`/dataset.json holds the name, the class names, mean and standard deviation of the
+    training pixels in [0, 1], the shape [C, H, W] of an image, and what it was made from.
     """
     train, validation = stratified_split(raw.train.labels, validation_fraction)
     mean, std = pixel_statistics(raw.train.images, train)
@@ -122,9 +133,16 @@ def write_splits(raw: RawDataset, validation_fraction: float, folder: Path) -> d
     indices_of = {"train": train, "validation": validation, "test": test}
     for name, indices in indices_of.items():
         split = raw.test if name == "test" else raw.train
-        save_rows(folder / name / "images.npy", split.images[:, np.newaxis], indices)
+        save_rows(folder / name / "images.npy", split.images, indices)
         save_rows(folder / name / "labels.npy", split.labels, indices)
-    info = {"name": raw.name, "classes": raw.classes, "mean": mean, "std": std}
+    info = {
+        "name": raw.name,
+        "classes": raw.classes,
+        "mean": mean,
+        "std": std,
+        "shape": raw.train.images.shape[1:],
+        "picture": raw.picture,
+    }
     write_json(folder / "dataset.json", info)
     return {name: len(indices) for name, indices in indices_of.items()}
 
@@ -163,6 +181,7 @@ def save_rows(path: Path, array: np.ndarray, indices: np.ndarray) -> None:
 
 
 def rows(array: np.ndarray, indices: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield `array[indices]` in chunks of at most CHUNK rows."""
-    for start in range(0, len(indices), CHUNK):
-        yield array[indices[start : start + CHUNK]]
+    """Yield `array[indices]` in chunks of at most CHUNK bytes, or of a single row."""
+    step = max(1, CHUNK // array[:1].nbytes)
+    for start in range(0, len(indices), step):
+        yield array[indices[start : start + step]]

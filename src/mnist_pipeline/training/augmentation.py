@@ -22,7 +22,7 @@ class Augmentation(Protocol):
         """Number of random numbers per image."""
 
     def __call__(self, images: Tensor, noise: Tensor) -> Tensor:
-        """Images uint8 [B, 1, H, W], noise in [0, 1) [noise_size, B] → images, still 0..255."""
+        """Images uint8 [B, C, H, W], noise in [0, 1) [noise_size, B] → images, still 0..255."""
 
 
 class Identity:
@@ -54,7 +54,7 @@ class Affine:
         return 6
 
     def __call__(self, images: Tensor, noise: Tensor) -> Tensor:
-        """Images [B, 1, H, W], noise [6, B] → float32 [B, 1, H, W], interpolated bilinearly."""
+        """Images [B, C, H, W], noise [6, B] → float32 [B, C, H, W], interpolated bilinearly."""
         height, width = images.shape[-2:]
         ranges = [
             math.radians(self.rotation),

@@ -46,7 +46,7 @@ class Trainer:
     ) -> None:
         """Each loader yields this rank's part of the data."""
         self.params = params
-        self.model = parallelize(model, device)
+        self.model = parallelize(model, device, train_loader.dataset[0][0].shape)
         self.train_loader = train_loader
         self.validation_loader = validation_loader
         self.device = device

@@ -71,6 +71,8 @@ def build_spec(params: TrainParams, info: DatasetInfo, device: torch.device) -> 
         precision=choose_precision(params.precision, params.arithmetic, device),
         loss=params.loss,
         dataset=info.name,
+        shape=info.shape,
+        picture=info.picture,
     )
 
 

@@ -1,0 +1,191 @@
+"""Folders as people have them: splits, links, other files; photos keep what they show."""
+
+import os
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mnist_pipeline.common.errors import UserError
+from mnist_pipeline.raw.decode import FORMATS, PictureError
+from mnist_pipeline.raw.folders import read_folder
+from mnist_pipeline.raw.prepare import photo
+
+SHAPE = (1, 8, 8)
+
+
+def write(folder: Path, *names: str) -> None:
+    """Write a picture at each path; its shade is the number of pictures written before it."""
+    for shade, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), shade).save(folder / name)
+
+
+def read(folder: Path) -> tuple[list[str], list[int], list[int]]:
+    """Class names, and the shades of the training and of the test pictures."""
+    classes, (train, _, test, _) = read_folder(folder, "photo", SHAPE)
+    return classes, train[:, 0, 0].tolist(), test[:, 0, 0].tolist()
+
+
+def problem(folder: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        read(folder)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"), [("train", "test"), ("Train", "Test"), ("training", "TESTING")]
+)
+def test_splits_under_their_usual_names(tmp_path: Path, train: str, test: str) -> None:
+    write(tmp_path, f"{train}/a/1.png", f"{train}/b/1.png", f"{test}/a/1.png", f"{test}/b/1.png")
+    assert read(tmp_path) == (["a", "b"], [0, 1], [2, 3])
+
+
+@pytest.mark.parametrize(
+    ("splits", "found"),
+    [
+        (["train", "val"], "train, val"),
+        (["train", "valid", "test"], "test, train, valid"),
+        (["Training", "Validation"], "Training, Validation"),
+        (["train"], "train"),
+        (["val"], "val"),
+        (["train", "training", "test"], "test, train, training"),
+        (["train", "test", "more"], "more, test, train"),
+        (["train", "more"], "more, train"),
+    ],
+)
+def test_other_splits_are_refused_and_never_taken_for_classes(
+    tmp_path: Path, splits: list[str], found: str
+) -> None:
+    write(tmp_path, *(f"{split}/{name}/{n}.png" for split in splits for name in "ab" for n in "12"))
+    message = problem(tmp_path)
+    assert f"{tmp_path}: found {found}, expected only train and test" in message
+    name = next((split for split in splits if split.lower().startswith("val")), None)
+    assert ("The validation split is taken from train" in message) == (name is not None)
+    assert name is None or f"rename {name} to test" in message
+
+
+def test_splits_without_class_folders_are_no_classes(tmp_path: Path) -> None:
+    write(tmp_path, "train/1.png", "train/2.png", "test/1.png", "test/2.png")
+    assert "train: found the sub-folders none; expected two or more" in problem(tmp_path)
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    write(tmp_path, *(f"{name}/{n}.png" for name in ("bus", "car", "train") for n in "12"))
+    assert read(tmp_path)[0] == ["bus", "car", "train"]
+
+
+@pytest.mark.parametrize("hidden", [".ipynb_checkpoints", "__MACOSX", ".git"])
+def test_hidden_folders_are_skipped_everywhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], hidden: str
+) -> None:
+    write(tmp_path, *(f"{split}/{name}/1.png" for split in ("train", "test") for name in "ab"))
+    for place in ("", "train", "test", "train/a", "test/b"):
+        write(tmp_path / place / hidden, "a/1.png", "b/1.png", "1.png")
+    write(tmp_path, "train/a/._1.png", "train/.1.png")  # macOS's companions of a file
+    assert read(tmp_path) == (["a", "b"], [0, 1], [2, 3])
+    assert capsys.readouterr().out == ""
+
+
+def test_every_format_that_can_be_read_counts(tmp_path: Path) -> None:
+    write(tmp_path, *(f"{name}/{n}.png" for name in "ab" for n in "12"))
+    for number, format_name in enumerate(FORMATS):
+        suffixes = [s for s, name in Image.registered_extensions().items() if name == format_name]
+        for suffix in suffixes:
+            picture = Image.new("F" if suffix == ".pfm" else "L", (8, 8))
+            picture.save(tmp_path / f"a/{number}{suffix.upper()}", format_name)
+    _, (train, _, test, _) = read_folder(tmp_path, "photo", SHAPE)
+    assert len(train) + len(test) == 4 + sum(
+        name in FORMATS for name in Image.registered_extensions().values()
+    )
+
+
+def test_other_files_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, *(f"{name}/{n}.png" for name in "ab" for n in "12"), "outside.png")
+    for name in ("README", "a/1.heic", "a/deep/2.HEIC", "b/Thumbs.db"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("other")
+    _, train, test = read(tmp_path)
+    assert sorted(train + test) == [0, 1, 2, 3]
+    assert capsys.readouterr().out == (
+        f"{tmp_path}: left out 5 files, not pictures of a class:"
+        " 2 .heic, 1 no extension, 1 .png, 1 .db\n"
+    )
+
+
+def test_all_pictures_that_cannot_be_used_are_listed(tmp_path: Path) -> None:
+    write(tmp_path, *(f"{name}/{n}.png" for name in "ab" for n in "12"))
+    (tmp_path / "a/bad.png").write_text("not a picture")
+    (tmp_path / "b/empty.png").touch()
+    first, *lines = problem(tmp_path).splitlines()
+    assert first == "2 pictures cannot be used:"
+    for line, name in zip(
+        lines, ("a/bad.png: not a picture", "b/empty.png: found an"), strict=True
+    ):
+        assert line.startswith(f"  {tmp_path / name}")
+    for number in range(30):
+        (tmp_path / f"a/more {number}.png").touch()
+    first, *lines = problem(tmp_path).splitlines()
+    assert first == "32 pictures cannot be used:"
+    assert len(lines) == 21
+    assert lines[-1] == "  and 12 more"
+
+
+def test_links_to_folders_count_and_loops_do_not_multiply(tmp_path: Path) -> None:
+    write(tmp_path, "elsewhere/1.png", "elsewhere/deep/2.png", "images/b/1.png", "images/b/2.png")
+    images = tmp_path / "images"
+    (images / "a").symlink_to(tmp_path / "elsewhere")
+    (images / "b/up").symlink_to("..")
+    (images / "b/itself").symlink_to(".")
+    (tmp_path / "elsewhere/far_up").symlink_to(tmp_path)
+    (tmp_path / "elsewhere/deep/back").symlink_to(tmp_path / "elsewhere")
+    (images / "b/c").mkdir()
+    (images / "b/c/one").symlink_to("../d")
+    (images / "b/d").mkdir()
+    (images / "b/d/other").symlink_to("../c")
+    classes, train, test = read(images)
+    assert classes == ["a", "b"]
+    assert sorted(train + test) == [0, 1, 2, 3]
+
+
+def test_a_photo_is_upright_opaque_and_of_the_shape_asked_for(tmp_path: Path) -> None:
+    pixels = np.zeros((20, 40, 4), np.uint8)  # the left half is red, the right half transparent
+    pixels[:, :20] = 255, 0, 0, 255
+    file = BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by 90 degrees
+    Image.fromarray(pixels).save(file, "png", exif=exif)
+    image = photo(file, (3, 10, 12))
+    assert image.shape == (3, 10, 12)
+    assert image.dtype == np.uint8
+    assert image[:, 1, 6].tolist() == [255, 0, 0]
+    assert image[:, 8, 6].tolist() == [255, 255, 255]
+    grey = photo(file, (1, 10, 12))
+    assert grey.shape == (1, 10, 12)
+    assert (grey[0, 1, 6], grey[0, 8, 6]) == (76, 255)
+
+
+def test_a_photo_is_reduced_without_aliasing() -> None:
+    stripes = np.zeros((64, 64), np.uint8)
+    stripes[:, ::2] = 255
+    file = BytesIO()
+    Image.fromarray(stripes).save(file, "png")
+    assert np.abs(photo(file, (1, 8, 8))[0, 1:-1, 1:-1].astype(int) - 127).max() < 8
+
+
+def test_a_photo_of_a_single_colour_is_one_and_text_is_none(tmp_path: Path) -> None:
+    write(tmp_path, "grey.png")
+    assert not photo(tmp_path / "grey.png", (3, 8, 8)).any()
+    with pytest.raises(PictureError, match="the text: not a picture of a known format"):
+        photo(BytesIO(b"text"), (3, 8, 8), "the text")
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    write(tmp_path, *(f"{name}/{n}.png" for name in "ab" for n in "12"))
+    (tmp_path / "a/closed").mkdir(mode=0)
+    if os.access(tmp_path / "a/closed", os.R_OK):
+        pytest.skip("root reads every folder")
+    with pytest.raises(PermissionError, match="closed"):
+        read(tmp_path)
