@@ -118,6 +118,7 @@ def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path, spelling: str) -> No
         ({"models": []}, "models: found []"),
         ({"threads": 0}, "threads: found 0, expected auto, or a number of threads from 1 to 1024"),
         ({"device": None}, "device: found null, expected one of auto, cpu, cuda, mps"),
+        ({"device": "gpu"}, "found gpu, expected one of auto, cpu, cuda, mps; did you mean cuda?"),
         ({"validation_fraction": 1}, "validation_fraction: found 1, expected less than"),
         ({"validation_fraction": 0, "keep": "best"}, "keep: best selects by validation loss"),
         ({"dataset": "手写数字"}, "dataset: found"),

@@ -129,7 +129,9 @@ def _settings_at(parents: list[Any], block: type[BaseModel]) -> list[str]:
 
 
 def _suggestion(found: object, choices: list[str]) -> str:
-    nearest = difflib.get_close_matches(str(found), choices, n=1)
+    name = str(found).lower()
+    name = {"gpu": "cuda"}.get(name, name)  # "cpu" is spelled more like it
+    nearest = difflib.get_close_matches(name, choices, n=1)
     return f"; did you mean {nearest[0]}?" if nearest else ""
 
 
