@@ -16,7 +16,7 @@ from mnist_pipeline.raw.prepare import PictureError
 from mnist_pipeline.raw.sources import download
 from mnist_pipeline.splits.write import read_raw
 
-from .project import Project, ran
+from .project import BIN, Project, ran
 
 
 def write_pictures(folder: Path, names: list[str], count: int, first: int = 0) -> None:
@@ -61,6 +61,19 @@ def test_a_folder_goes_through_the_pipeline_and_is_never_stale(clone: Project) -
     output = clone.dvc("repro", status=None)
     assert "another.png: not a picture of a known format" in output
     assert "Traceback" not in output
+
+
+def test_pictures_that_an_experiment_would_not_have_are_named(clone: Project) -> None:
+    (clone.folder / ".venv").symlink_to(BIN.parent)
+    write_pictures(clone.folder / "shapes", NAMES, 2)
+    sentence = "folder: shapes is tracked by neither Git nor DVC"
+    settings = ["-S", "dataset=folder", "-S", "folder=shapes"]
+    clone.dvc("exp", "run", "--queue", "--name", "relative", *settings)
+    clone.run("sh", "-c", "make queue >log 2>&1")  # the worker would hold a pipe open
+    clone.dvc("queue", "stop", "--kill")
+    assert f"warning: experiment relative: {sentence}" in (clone.folder / "log").read_text()
+    clone.set_params(dataset="folder", folder="shapes")
+    assert f"error: {sentence}" in clone.run("make", "search", status=2)
 
 
 def test_other_datasets_use_no_folder(project: Project) -> None:
