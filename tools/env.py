@@ -88,7 +88,10 @@ def is_installed(group: str) -> bool:
 
 def is_moved() -> bool:
     """Whether the folder of the project was renamed since .venv was made."""
-    return PLACE.exists() and PLACE.read_text("utf-8") != str(VENV.resolve())
+    if not PLACE.exists():
+        return False
+    place = Path(PLACE.read_text("utf-8"))
+    return not (place.exists() and place.samefile(VENV))
 
 
 def install(group: str) -> None:
