@@ -13,7 +13,7 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports: no tr
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-if find_spec("torch") is None:
+if not all(map(find_spec, ("torch", "pydantic", "safetensors"))):  # torch alone is common
     sys.exit(
         f"error: {sys.executable} does not have the pinned packages. 'make env' installs them into"
         " .venv; 'source .venv/bin/activate' makes its Python the one that runs this"

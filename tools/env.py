@@ -32,6 +32,7 @@ BIN, EXE = (VENV / "Scripts", ".exe") if os.name == "nt" else (VENV / "bin", "")
 PYTHON, UV = BIN / f"python{EXE}", BIN / f"uv{EXE}"
 UV_INSTALL: list[str | Path] = [UV, "pip", "install", "--python", VENV]
 INSTALLING = VENV / ".installing"  # exists while an installation goes on, and after a kill
+PLACE = VENV / ".place"  # where .venv was made: its scripts have that path in them
 TORCH = os.environ.get("TORCH", "")
 
 
@@ -40,6 +41,7 @@ def main() -> None:
     group = sys.argv[1] if sys.argv[1:] else "dev"
     if TORCH not in ("", "cpu"):
         sys.exit(f"error: TORCH: found {TORCH}, expected cpu")
+    check_repository()
     if is_installed(group):
         return
     lock = ROOT / ".dvc/tmp/env.lock"
@@ -53,17 +55,51 @@ def main() -> None:
             install(group)
 
 
+def check_repository() -> None:
+    """Say what DVC would fail for: it needs a commit of the project, and a name for experiments."""
+    command = ["git", "cat-file", "-e", "HEAD:./dvc.yaml"]
+    try:
+        commit = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE)
+    except FileNotFoundError:
+        sys.exit("error: git: no such program; DVC needs it")
+    if b"safe.directory" in commit.stderr:  # the repository belongs to another user
+        sys.exit(f"error: {commit.stderr.decode(errors='replace').removeprefix('fatal: ').strip()}")
+    if commit.returncode:
+        init = "" if succeeds("git", "rev-parse") else "  git init\n"
+        sys.exit(
+            "error: DVC needs the project as a commit of a Git repository. To make it one:\n"
+            f"{init}  git add . && git commit -m 'Start'"
+        )
+    if not succeeds("git", "-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT"):
+        print(
+            "warning: experiments are commits, and Git has no name for yours:"
+            " git config --global user.name NAME; git config --global user.email ADDRESS",
+            flush=True,
+        )
+
+
 def is_installed(group: str) -> bool:
     """Whether .venv has what a group needs, in the pinned versions."""
+    if INSTALLING.exists() or is_moved():
+        return False
     wanted = [*packages(group), *(torch_pins() if on_cpu() else [])]
-    return not INSTALLING.exists() and succeeds(*UV_INSTALL, "--check", "--offline", *wanted)
+    return succeeds(*UV_INSTALL, "--check", "--offline", *wanted)
+
+
+def is_moved() -> bool:
+    """Whether the folder of the project was renamed since .venv was made."""
+    if not PLACE.exists():
+        return False
+    place = Path(PLACE.read_text("utf-8"))
+    return not (place.exists() and place.samefile(VENV))
 
 
 def install(group: str) -> None:
     """Create or update .venv."""
     cpu = on_cpu()
-    if INSTALLING.exists() or not succeeds(UV, "pip", "list", "--python", VENV):
+    if INSTALLING.exists() or is_moved() or not succeeds(UV, "pip", "list", "--python", VENV):
         call(sys.executable, "-m", "venv", "--clear", VENV)
+        PLACE.write_text(str(VENV.resolve()), "utf-8")
     pinned = VENV / "uv.txt"
     pinned.write_text("".join(re.findall(r"^uv==.*\n(?: .*\n)*", read("tools.lock"), re.M)))
     pip = (PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")

@@ -7,13 +7,15 @@
 import sys
 from pathlib import Path
 
+from _tool import ROOT
+
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 
 def main() -> None:
     """Push the outs in dvc.lock, then those of all runs in the run cache."""
-    with Repo() as repo:
+    with Repo(str(ROOT)) as repo:
         pushed = repo.push(run_cache=True)
         records = Path(repo.stage_cache.cache_dir).glob("*/*/*")
         runs = [(record.parent.name, record.name) for record in records]

@@ -4,6 +4,7 @@ The page needs neither a network nor scripts. DVC's Vega-Lite plots become inlin
 its colors from the page, light or dark.
 """
 
+import argparse
 import base64
 import json
 import mimetypes
@@ -12,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,6 +54,9 @@ class Answer(NamedTuple):
 
 def main() -> None:
     """Ask DVC, render the page, write it."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--timeout", type=float, default=120, help="seconds to wait for DVC")
+    timeout = parser.parse_args().timeout
     with tempfile.TemporaryDirectory() as folder:
         commands = [
             ("plots diff", "--json", "--out", folder),
@@ -62,12 +67,13 @@ def main() -> None:
             ("stage list",),
         ]
         with ThreadPool() as pool:  # most of the time is DVC starting up
-            answers = pool.starmap(ask_dvc, commands)
+            answers = pool.starmap(partial(ask_dvc, timeout), commands)
+        errors = [answer.error for answer in answers if answer.error]
         plots, experiments, metrics, params, status, stages = answers
         template = jinja2.Template(TEMPLATE.read_text("utf-8"), autoescape=True, trim_blocks=True)
         page = template.render(  # reads the pictures in `folder`
             now=datetime.now().astimezone(),
-            errors=[answer.error for answer in answers if answer.error],
+            errors=errors,
             metrics=metrics.parse(),
             params=params.parse(),
             stages=[line.split(maxsplit=1) for line in stages.output.splitlines()],
@@ -79,17 +85,31 @@ def main() -> None:
         )
     with atomic(REPORT) as temporary:
         temporary.write_text(page, "utf-8")
+    for error in errors:
+        print(f"warning: {error.splitlines()[0]}", file=sys.stderr)
     print(f"{REPORT.relative_to(ROOT)}: open it in a browser")
 
 
-def ask_dvc(command: str, *options: str) -> Answer:
-    """Run a `dvc` command in the project."""
+def ask_dvc(timeout: float, command: str, *options: str) -> Answer:
+    """Run a `dvc` command in the project, for at most `timeout` seconds."""
     line = [sys.executable, "-m", "dvc", *command.split(), *options]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, encoding="utf-8", errors="replace")
+    try:
+        done = subprocess.run(
+            line, cwd=ROOT, capture_output=True, encoding="utf-8", errors="replace", timeout=timeout
+        )
+    except subprocess.TimeoutExpired:
+        hint = "; 'git fetch --refetch --no-filter' completes this partial clone" * is_partial()
+        return Answer("", error=f"dvc {command}: no answer in {timeout:g} seconds{hint}")
     if done.returncode == 0:
         return Answer(done.stdout, error="")
     message = done.stderr.strip() or f"exit status {done.returncode}"
     return Answer("", error=f"dvc {command}: {message}")
+
+
+def is_partial() -> bool:
+    """Whether this is a clone made with --filter. DVC waits forever for a file that it lacks."""
+    command = ["git", "config", "--get-regexp", r"^remote\..*\.promisor$"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True).returncode == 0
 
 
 def svg(spec: Mapping[str, Any]) -> str:

@@ -31,7 +31,7 @@ from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.exc import SQLAlchemyError
-from workers import shares
+from workers import not_copied, shares
 
 from mnist_pipeline.common.errors import UserError, run
 from mnist_pipeline.common.params import BLOCKS, Params, Settings, read_params
@@ -68,6 +68,10 @@ def main() -> None:
     if min(options.trials, options.workers) < 1:
         raise UserError("TRIALS and WORKERS: expected positive integers")
     params = read_params(ROOT / "params.yaml", Params)
+    try:
+        call(ROOT, "git", "-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
+    except UserError:
+        raise UserError("an experiment is a commit: set Git's user.name and user.email") from None
     if params.validation_fraction == 0:
         raise UserError("validation_fraction: found 0, expected more: trials are ranked by it")
     space = read_space(ROOT / "search.yaml", params)
@@ -154,7 +158,8 @@ class Clone:
     def __init__(self, folder: Path, base: str, share: Mapping[str, str]) -> None:
         """`share` are environment variables of its experiments."""
         repository = call(ROOT, "git", "rev-parse", "--show-toplevel")
-        call(ROOT, "git", "clone", "--quiet", "--shared", repository, str(folder))
+        options = ("--quiet", "--shared", "--origin=origin", "--config=core.hooksPath=none")
+        call(ROOT, "git", "clone", *options, repository, str(folder))
         # The project may be a sub-folder of its repository.
         self.folder = folder / call(ROOT, "git", "rev-parse", "--show-prefix")
         self.base, self.share = base, share
@@ -163,11 +168,11 @@ class Clone:
         if local.exists():  # the type of the cache, for example
             shutil.copy(local, self.folder / ".dvc")
         for name in ("user.name", "user.email"):  # they may be set in this repository only
-            if not (value := call(ROOT, "git", "config", "--get", "--default", "", name)):
-                raise UserError(f"an experiment is a commit: set Git's {name}, which is empty")
-            call(self.folder, "git", "config", name, value)
+            if value := call(ROOT, "git", "config", "--get", "--default", "", name):
+                call(self.folder, "git", "config", name, value)
         self.dvc("cache", "dir", "--local", call(ROOT, sys.executable, "-m", "dvc", "cache", "dir"))
         self.restore()
+        self.dvc("checkout", "--allow-missing")  # pictures under `dvc add`
 
     def dvc(self, *arguments: str) -> str:
         """Run a dvc command in the clone."""
@@ -213,6 +218,8 @@ class Search:
                 Clone(folder / str(number), self.base, share)
                 for number, share in enumerate(shares(num_workers))
             ]
+            if not (clones[0].folder / self.params.folder).exists():
+                raise UserError(f"folder: {not_copied(self.params.folder)}")
             clones[0].dvc("repro", "preprocess")  # once; the other clones find it in the run cache
             for clone in clones:
                 self.clones.put(clone)

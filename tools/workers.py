@@ -9,15 +9,20 @@ import argparse
 import multiprocessing
 import os
 import subprocess
+from pathlib import Path
 
 from _tool import ROOT
+
+import yaml
 
 from mnist_pipeline.common.errors import UserError, run
 
 
 def main() -> None:
     """Start the workers that are not running yet. Raises UserError: no Git, or a shallow clone."""
-    from dvc.repo import Repo  # slow to import, and tools/search.py needs only `shares`
+    # Slow to import, and tools/search.py does not need them.
+    from dvc.api import DVCFileSystem
+    from dvc.repo import Repo
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("workers", type=int, help="experiments that run at a time")
@@ -38,6 +43,15 @@ def main() -> None:
     environments = shares(num_workers)
     with Repo(str(ROOT)) as repo:
         queue = repo.experiments.celery_queue
+        for entry in queue.iter_queued():
+            copied = DVCFileSystem(str(ROOT), rev=entry.stash_rev)
+            folder = str(yaml.safe_load(copied.read_text("params.yaml")).get("folder"))
+            if not Path(folder).is_absolute() and not copied.exists(folder):
+                name = entry.name or entry.stash_rev[:7]
+                print(
+                    f"warning: experiment {name}: folder: {not_copied(folder)}, or queue it with"
+                    f" --copy-paths {folder}"
+                )
         spawn_worker = queue._spawn_worker
 
         def spawn_worker_with_share(number: int) -> None:
@@ -47,6 +61,14 @@ def main() -> None:
         queue._spawn_worker = spawn_worker_with_share  # DVC's workers share one environment
         started = queue.start_workers(num_workers)
     print(f"Started {started} worker{'s' * (started != 1)}")
+
+
+def not_copied(folder: str) -> str:
+    """Why pictures in a folder of the workspace are missing in an experiment, and what helps."""
+    return (
+        f"{folder} is tracked by neither Git nor DVC, so experiments do not have it; set its"
+        f" absolute path, or run: dvc add {folder} && git add {folder}.dvc"
+    )
 
 
 def shares(num_workers: int) -> list[dict[str, str]]:

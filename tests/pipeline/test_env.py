@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sys
 import threading
 import zipfile
@@ -121,6 +122,7 @@ def tiny(index: Index, tmp_path_factory: pytest.TempPathFactory) -> Project:
         "Makefile": (ROOT / "Makefile").read_text(),
         "tools/env.py": (ROOT / "tools/env.py").read_text(),
         "tools/report.py": "import jinja2, torch\n",
+        "dvc.yaml": "",
         "pyproject.toml": PYPROJECT,
         "requirements.lock": "".join(stages),
         "tools.lock": "".join(tools),
@@ -128,6 +130,8 @@ def tiny(index: Index, tmp_path_factory: pytest.TempPathFactory) -> Project:
     for name, content in files.items():
         (project.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (project.folder / name).write_text(content)
+    project.run("git", "init", "--quiet")
+    project.commit("tiny")
     return project
 
 
@@ -148,7 +152,9 @@ def after_repro(tiny: Project, index: Index, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture
 def ready(after_repro: Project, index: Index, tmp_path: Path) -> Project:
     """A tiny project of one's own, after `make repro`."""
-    return index.only_for(after_repro.copy(tmp_path / "a ready project"))
+    project = index.only_for(after_repro.copy(tmp_path / "a ready project"))
+    (project.folder / ".venv/.place").write_text(str(project.folder / ".venv"))
+    return project
 
 
 STAGES = {"filelock": "4.0", "torch": "2.15.0", "torchvision": "0.29.2"}
@@ -226,6 +232,37 @@ def test_an_environment_whose_python_has_gone_is_made_anew(ready: Project) -> No
         python.symlink_to(ready.folder / "removed")
     ready.run("make", "repro")
     assert installed(ready) == REPRO
+
+
+def test_a_folder_that_was_renamed(ready: Project, index: Index) -> None:
+    project = index.only_for(Project(ready.folder.rename(ready.folder.parent / "renamed")))
+    assert project.run("make", "report").count("Installing") == 1
+    assert installed(project) == REPRO | {"jinja2": "3.1"}
+    python = project.run("sh", "-c", ". .venv/bin/activate && command -v python").strip()
+    assert Path(python) == project.folder / ".venv/bin/python"
+    assert "Installing" not in project.run("make", "repro")
+
+
+def test_without_a_commit_the_commands_for_one_come_first(bare: Project) -> None:
+    shutil.rmtree(bare.folder / ".git")  # as in the archive that a hosting site offers
+    output = bare.run("make", "repro", status=2)
+    error, init, commit, *_ = output.splitlines()
+    assert error.startswith("error: DVC needs the project as a commit of a Git repository")
+    assert init == "  git init"
+    bare.run("sh", "-c", init)
+    assert bare.run("make", "repro", status=2).splitlines()[:2] == [error, commit]
+    assert not (bare.folder / ".venv").exists()
+    bare.run("sh", "-c", commit)
+    assert "Installing" in bare.run("make", "repro")
+
+
+def test_git_is_told_of_an_owner_and_a_name(ready: Project) -> None:
+    output = ready.run("make", "repro", status=2, GIT_TEST_ASSUME_DIFFERENT_OWNER="1")
+    assert f"\tgit config --global --add safe.directory '{ready.folder}'" in output
+    Path(ready.env["GIT_CONFIG_GLOBAL"]).unlink()
+    assert "git config --global user.name NAME" in ready.run("make", "repro")
+    ready.env |= {"GIT_COMMITTER_NAME": "Reader", "GIT_COMMITTER_EMAIL": "reader@example.org"}
+    assert "warning" not in ready.run("make", "repro")
 
 
 def test_two_at_once(bare: Project) -> None:

@@ -17,7 +17,7 @@ from mnist_pipeline.raw.idx import read_idx
 from mnist_pipeline.raw.sources import download
 from mnist_pipeline.splits.write import read_raw
 
-from .project import Project, ran
+from .project import BIN, Project, ran
 
 
 def write_pictures(folder: Path, names: list[str], count: int, first: int = 0) -> None:
@@ -115,6 +115,19 @@ def test_photos_in_colour_go_through_the_pipeline(clone: Project, tmp_path: Path
     output = clone.run("python", "tools/demo.py", "--port", "0", status=1)
     assert "photos" in output
     assert output.count("\n") == 1
+
+
+def test_pictures_that_an_experiment_would_not_have_are_named(clone: Project) -> None:
+    (clone.folder / ".venv").symlink_to(BIN.parent)
+    write_pictures(clone.folder / "shapes", NAMES, 2)
+    sentence = "folder: shapes is tracked by neither Git nor DVC"
+    settings = ["-S", "dataset=folder", "-S", "folder=shapes"]
+    clone.dvc("exp", "run", "--queue", "--name", "relative", *settings)
+    clone.run("sh", "-c", "make queue >log 2>&1")  # the worker would hold a pipe open
+    clone.dvc("queue", "stop", "--kill")
+    assert f"warning: experiment relative: {sentence}" in (clone.folder / "log").read_text()
+    clone.set_params(dataset="folder", folder="shapes")
+    assert f"error: {sentence}" in clone.run("make", "search", status=2)
 
 
 def test_other_datasets_use_no_folder(project: Project) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from .project import BIN, Project, ran
+from .test_folder import write_pictures
 from .test_stale import wait_for_queue
 
 TRAIN = """
@@ -151,6 +152,37 @@ def test_a_shallow_clone(quick_project: Project, tmp_path: Path) -> None:
     output = project.run("make", "queue", status=2)
     assert "this clone is shallow, and DVC would lose the results of its queue" in output
     assert "'git fetch --unshallow' completes it" in output
+
+
+def test_a_submodule_with_hooks_and_pictures_under_dvc(
+    quick_project: Project, tmp_path: Path
+) -> None:
+    upstream = quick_project.copy(tmp_path / "upstream")
+    write_pictures(upstream.folder / "digits", ["a", "b"], 10)
+    upstream.dvc("add", "digits")
+    upstream.set_params(dataset="folder", folder="digits")
+    upstream.commit("pictures")
+    team = Project(tmp_path / "team")
+    team.folder.mkdir()
+    team.run("git", "init", "--quiet")
+    add = ("git", "-c", "protocol.file.allow=always", "submodule", "--quiet", "add")
+    team.run(*add, str(upstream.folder), "project")
+    project = copy(team)
+    project.folder = team.folder / "project"
+    (project.folder / ".venv").symlink_to(BIN.parent)
+    project.dvc("cache", "dir", "--local", str(upstream.folder / ".dvc/cache"))
+
+    hook = tmp_path / "hooks/pre-push"
+    hook.parent.mkdir()
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    Path(project.env["GIT_CONFIG_GLOBAL"]).write_text(
+        f'[core]\n\thooksPath = "{hook.parent}"\n[clone]\n\tdefaultRemoteName = upstream\n'
+    )
+    for role in ("AUTHOR", "COMMITTER"):
+        project.env |= {f"GIT_{role}_NAME": "Reader", f"GIT_{role}_EMAIL": "reader@example.org"}
+    search(project, trials=1)
+    assert len(experiments_of_head(project)) == 1
 
 
 @pytest.mark.parametrize("kind", ["symlink", "hardlink"])

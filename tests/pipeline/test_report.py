@@ -1,8 +1,10 @@
 """`make report`: one page, opened in a real Chromium."""
 
+import html
 import re
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
@@ -92,6 +94,22 @@ def test_a_fresh_clone_has_a_report_that_says_what_is_missing(clone: Project) ->
         assert f"<code>pictures/{name}.png</code> is missing in the workspace" in page
     assert page.count("<code>dvc pull</code> fetches it") == 5
     assert "None yet" in page
+
+
+def test_report_of_a_partial_clone_ends(clone: Project, tmp_path: Path) -> None:
+    clone.set_params(seed=1)
+    clone.commit("another seed")
+    clone.run("git", "config", "uploadpack.allowFilter", "true")
+    project = Project(tmp_path / "partial")
+    url = clone.folder.as_uri()
+    clone.run("git", "clone", "--quiet", "--filter=blob:none", url, str(project.folder))
+    output = project.run("python", "tools/report.py", "--timeout", "15")
+    hint = "'git fetch --refetch --no-filter' completes this partial clone"
+    warning = f"dvc exp show: no answer in 15 seconds; {hint}"
+    assert f"warning: {warning}\n" in output
+    assert warning in html.unescape((project.folder / "reports/index.html").read_text("utf-8"))
+    project.run("git", "fetch", "--quiet", "--refetch", "--no-filter")
+    assert "warning" not in project.run("python", "tools/report.py")
 
 
 def test_report_names_each_dvc_command_that_failed(clone: Project) -> None:

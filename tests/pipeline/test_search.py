@@ -169,7 +169,7 @@ def test_each_mistake_has_its_message(clone: Project) -> None:
     assert "error: the storage's database cannot be used: unable to open database file" in output
     (clone.folder.parent / f"{clone.folder.name} home/.gitconfig").unlink()
     output += clone.run("make", "search", status=2)
-    assert "error: an experiment is a commit: set Git's user.name, which is empty" in output
+    assert "error: an experiment is a commit: set Git's user.name and user.email" in output
     output += clone.run("make", "search", "TRIALS=0", status=2)
     assert "error: TRIALS and WORKERS: expected positive integers" in output
     assert "Traceback" not in output

@@ -58,12 +58,19 @@ def test_a_missing_input_is_named(project: Project, stage: str, missing: str, ad
     assert "Traceback" not in output
 
 
-def test_the_wrong_python_is_told_how_to_get_the_right_one(fresh_clone: Project) -> None:
+def test_the_wrong_python_is_told_how_to_get_the_right_one(
+    fresh_clone: Project, tmp_path: Path
+) -> None:
     bare = str(Path(sys._base_executable))  # type: ignore[attr-defined]  # it has no torch
-    for stage in ("download", "preprocess", "train", "evaluate"):
-        output = fresh_clone.run(bare, "-s", f"stages/{stage}.py", status=1)
-        assert "'source .venv/bin/activate'" in output
-        assert "Traceback" not in output
+    (tmp_path / "torch.py").touch()
+    scripts = [*fresh_clone.folder.glob("stages/[!_]*.py"), *fresh_clone.folder.glob("tools/*.py")]
+    for script in scripts:
+        if script.name in ("env.py", "_tool.py"):
+            continue
+        for path in ("", str(tmp_path)):  # with torch and nothing else, too
+            output = fresh_clone.run(bare, "-s", str(script), status=1, PYTHONPATH=path)
+            assert "'source .venv/bin/activate'" in output
+            assert "Traceback" not in output
 
 
 def test_a_terminal_shows_a_bar_and_a_log_does_not(project: Project) -> None:

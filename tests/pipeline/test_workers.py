@@ -93,7 +93,7 @@ def test_a_queue_needs_git_and_a_worker(project_on_gpus: Project) -> None:
     shutil.rmtree(project.folder / ".git")
     output += project.run("make", "queue", status=2)
     assert "error: workers: found 0, expected a positive integer" in output
-    assert "error: fatal: not a git repository" in output
+    assert "error: DVC needs the project as a commit of a Git repository" in output
     assert "Traceback" not in output
 
 

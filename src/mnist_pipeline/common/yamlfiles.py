@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from pydantic import BaseModel
@@ -26,13 +26,16 @@ class ParamsError(UserError):
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file.
 
-    Raises ParamsError: the file is missing, malformed or holds no mapping.
+    Raises ParamsError: the file is missing, malformed or holds no mapping, or versions of YAML
+    differ in what they read.
     """
     try:
-        content = yaml.load(path.read_bytes(), Loader=_Yaml12Loader)
+        content = yaml.load(path.read_text("utf-8"), Loader=_PlainLoader)
     except (FileNotFoundError, IsADirectoryError):
         problem = f"no such file; 'git checkout {path.name}' restores the default"
         raise ParamsError(path, [problem]) from None
+    except _NotPlainError as error:
+        raise ParamsError(path, [str(error)]) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ParamsError(path, [f"not readable as YAML: {' '.join(str(error).split())}"]) from None
     if not isinstance(content, dict):
@@ -41,26 +44,63 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-class _Yaml12Loader(yaml.SafeLoader):
-    """YAML as DVC's own parser reads it: 1e-3 is a number, duplicate keys are refused."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
-            if key.value in seen:
-                line = key.start_mark.line + 1
-                raise yaml.YAMLError(f"'{key.value}' is set a second time in line {line}")
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
+class _NotPlainError(Exception):
+    """YAML that `_PlainLoader` refuses."""
 
 
-_Yaml12Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),  # YAML 1.2, 10.3.2
-    list("-+.0123456789"),
-)
+class _PlainLoader(yaml.SafeLoader):
+    """Read YAML that means the same in versions 1.1 and 1.2; refuse any other.
+
+    PyYAML reads 1.1 and DVC 1.2: from `seed: 0100`, one reads 64 and the other 100.
+    """
+
+    # Of the control characters only \t, \n and \r: \x85, \u2028 and \u2029 end lines in 1.1.
+    NON_PRINTABLE = re.compile(  # type: ignore[misc]
+        "[^\t\n\r -~\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+    )
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.names: list[str] = []  # of the setting that is being read, and its blocks
+
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
+        """Read a key (`index` is None), the value of a key, or an entry of a list."""
+        event, depth = self.peek_event(), len(self.names)
+        if index is not None:
+            self.names.append(str(getattr(index, "value", index)))
+        if isinstance(index, yaml.Node) and index.value in [key.value for key, _ in parent.value]:
+            self.refuse(event, "expected it to be set once")
+        if self.yaml_version or event.anchor or event.tag:
+            self.refuse(event, "expected no %YAML, anchors, aliases and tags")
+        node = super().compose_node(parent, index)
+        if node is not None and node.tag == "unclear":
+            self.refuse(event, "expected a decimal number, true, false or null, or text in quotes")
+        del self.names[depth:]
+        return node
+
+    def refuse(self, event: yaml.Event, reason: str) -> NoReturn:
+        """Name the setting and its line."""
+        start: Any = event.start_mark
+        end: Any = event.end_mark
+        found = " ".join(start.buffer[start.pointer : end.pointer].split())
+        name = f"{'.'.join(self.names)}: " if self.names else ""
+        raise _NotPlainError(f"{name}found {found} in line {start.line + 1}, {reason}")
+
+
+# In place of PyYAML's rules, those of ruamel.yaml, which DVC uses, without the unusual numbers.
+_PlainLoader.yaml_implicit_resolvers = {}
+for tag, plain in {
+    "tag:yaml.org,2002:bool": "true|True|TRUE|false|False|FALSE",
+    "tag:yaml.org,2002:null": "~|null|Null|NULL|",
+    "tag:yaml.org,2002:int": "[-+]?(0|[1-9][0-9]*)",
+    "tag:yaml.org,2002:float": r"""[-+]?( [0-9]+\.[0-9]*([eE][-+]?[0-9]+)? | [0-9]+[eE][-+]?[0-9]+
+                                        | \.[0-9]+([eE][-+][0-9]+)? | \.inf|\.Inf|\.INF)
+                                        | \.nan|\.NaN|\.NAN""",
+    # Anything else that looks like a number or a date, the other booleans, merge keys.
+    "unclear": r"""([0-9] | [-+.]+[0-9_]) [-+.:_\ \t0-9a-fA-FoxtTzZ]*
+                   | (?i:y|n|yes|no|on|off) | <<|=""",
+}.items():
+    _PlainLoader.add_implicit_resolver(tag, re.compile(rf"(?:{plain})\Z", re.X), None)
 
 
 def explain(details: ErrorDetails, model: type[BaseModel]) -> str:
@@ -89,7 +129,9 @@ def _settings_at(parents: list[Any], block: type[BaseModel]) -> list[str]:
 
 
 def _suggestion(found: object, choices: list[str]) -> str:
-    nearest = difflib.get_close_matches(str(found), choices, n=1)
+    name = str(found).lower()
+    name = {"gpu": "cuda"}.get(name, name)  # "cpu" is spelled more like it
+    nearest = difflib.get_close_matches(name, choices, n=1)
     return f"; did you mean {nearest[0]}?" if nearest else ""
 
 
