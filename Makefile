@@ -53,7 +53,7 @@ TRIALS ?= 20
 search: env-search  ## search the space of search.yaml until TRIALS=n have finished, WORKERS=n at a time
 	@$(COUNTED); $(BIN)/python tools/search.py --trials $(TRIALS) --workers $(WORKERS) $(if $(STORAGE),--storage '$(STORAGE)')
 
-vote: env-vote  ## accuracy of the models of EXPS="a b ..." and of their averaged probabilities
+vote: env-repro  ## accuracy of the models of EXPS="a b ..." and of their averaged probabilities
 	@$(BIN)/python tools/vote.py $(EXPS)
 
 report: env-report  ## write reports/index.html: metrics, plots, pictures and experiments on one page
@@ -65,8 +65,9 @@ push: env-push  ## push the cache and the files of all runs to DVC's default rem
 export: env-export  ## export the model to models/model.onnx, checked against PyTorch
 	@$(BIN)/python tools/export.py
 
-demo: env-repro  ## serve a page on which to draw a digit
-	@$(BIN)/python tools/demo.py
+PORT ?= 8028
+demo: env-repro  ## serve a page on which to draw digits, PORT=n (a browser elsewhere: ALLOW=host:port)
+	@$(BIN)/python tools/demo.py --port $(PORT) $(if $(ALLOW),--allow '$(ALLOW)')
 
 # pytest runs one worker per core, so more threads would only wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest

@@ -1,12 +1,14 @@
 """Serve a page on which to draw a digit and see its probabilities: python tools/demo.py
 
 The page is served on 127.0.0.1 only. Drawings are prepared and classified by the same code as the
-files given to tools/predict.py.
+files given to tools/predict.py. Through a forwarded port, the browser asks for another address,
+which --allow names: python tools/demo.py --allow localhost:9000
 """
 
 import argparse
 import errno
 import json
+from collections.abc import Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -15,13 +17,13 @@ from pathlib import Path
 from _tool import ROOT
 
 import torch
+from predict import read_images
 
 from mnist_pipeline.common.errors import UserError, run
 from mnist_pipeline.model.inference import Classifier
 from mnist_pipeline.model.losses import LOSSES
-from mnist_pipeline.model.networks import load_model
+from mnist_pipeline.model.networks import ModelSpec, load_model
 from mnist_pipeline.raw.decode import PictureError
-from mnist_pipeline.raw.prepare import prepare
 
 PAGE = Path(__file__).with_name("demo.html")
 HOST = "127.0.0.1"
@@ -36,18 +38,24 @@ class Demo(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, port: int, classifier: Classifier, classes: list[str]) -> None:
+    def __init__(
+        self, port: int, classifier: Classifier, spec: ModelSpec, allowed: Sequence[str] = ()
+    ) -> None:
         super().__init__((HOST, port), Handler)
         self.classifier = classifier
-        self.classes = classes
-        self.hosts = {f"{name}:{self.server_port}" for name in (HOST, "localhost")}
+        self.spec = spec
+        self.hosts = {f"{name}:{self.server_port}" for name in (HOST, "localhost")} | set(allowed)
 
     def answer(self, drawing: bytes) -> dict[str, object]:
-        """Probability of each class, and the 28 × 28 image that the model was given."""
-        image = prepare(BytesIO(drawing), "the drawing")
+        """For each digit, the probabilities and the 28 × 28 image that the model was given."""
+        images = read_images(BytesIO(drawing), self.spec, "the drawing")
         with torch.no_grad():
-            probabilities = self.classifier(torch.from_numpy(image)[None, None])[0].tolist()
-        return {"classes": self.classes, "probabilities": probabilities, "image": image.tolist()}
+            rows = self.classifier(torch.from_numpy(images)).tolist()
+        digits = [
+            {"probabilities": row, "image": image[0].tolist()}
+            for row, image in zip(rows, images, strict=True)
+        ]
+        return {"classes": self.spec.classes, "digits": digits}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -59,7 +67,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Send the page."""
         if not self._is_ours():
-            self._send(HTTPStatus.FORBIDDEN, {"error": "this page serves only its own machine"})
+            self._refuse()
         elif self.path != "/":
             self._send(HTTPStatus.NOT_FOUND, {"error": "not found"})
         else:
@@ -69,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
         """Classify a drawing."""
         length = self.headers.get("Content-Length", "")
         if not self._is_ours():
-            self._send(HTTPStatus.FORBIDDEN, {"error": "this page serves only its own machine"})
+            self._refuse()
         elif self.path != "/predict":
             self._send(HTTPStatus.NOT_FOUND, {"error": "not found"})
         elif not (length.isascii() and length.isdigit()):
@@ -90,8 +98,19 @@ class Handler(BaseHTTPRequestHandler):
         Refuses pages of other sites, also under a host name that they point at 127.0.0.1.
         """
         origin = self.headers.get("Origin")
-        origins = {None, *(f"http://{host}" for host in self.server.hosts)}
+        origins = {
+            None,
+            *(f"{s}://{host}" for s in ("http", "https") for host in self.server.hosts),
+        }
         return self.headers.get("Host") in self.server.hosts and origin in origins
+
+    def _refuse(self) -> None:
+        """Say which addresses are served; an address from the request is not repeated."""
+        hosts = ", ".join(sorted(self.server.hosts))
+        hint = (
+            "the option --allow HOST:PORT of tools/demo.py, or make demo ALLOW=HOST:PORT, adds one"
+        )
+        self._send(HTTPStatus.FORBIDDEN, {"error": f"this page is served at {hosts}; {hint}"})
 
     def _send(self, status: HTTPStatus, content: bytes | dict[str, object]) -> None:
         is_page = isinstance(content, bytes)
@@ -112,6 +131,13 @@ def main() -> None:
     """Serve until Ctrl-C."""
     parser = argparse.ArgumentParser(description="Draw a digit, see its probabilities.")
     parser.add_argument("--port", type=int, default=8028, help="0 picks a free one; default: 8028")
+    parser.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="HOST:PORT",
+        help="another address at which the browser may ask, as of a forwarded port",
+    )
     parser.add_argument("--model", type=Path, default=ROOT / "models/model.safetensors")
     arguments = parser.parse_args()
     port = arguments.port
@@ -122,11 +148,11 @@ def main() -> None:
             " drawn; classify photos with: python tools/predict.py PICTURE"
         )
     try:
-        server = Demo(port, Classifier(model, LOSSES[spec.loss]).eval(), spec.classes)
+        server = Demo(port, Classifier(model, LOSSES[spec.loss]).eval(), spec, arguments.allow)
     except (OSError, OverflowError) as error:
         in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
         problem = "in use by another program" if in_use else str(error)
-        raise UserError(f"port {port}: {problem}; choose another: --port 8029") from None
+        raise UserError(f"port {port}: {problem}; choose another: make demo PORT=8029") from None
     print(f"Draw at http://{HOST}:{server.server_port} (Ctrl-C stops the server)")
     with server:
         server.serve_forever()

@@ -1,11 +1,14 @@
-"""Classify pictures, one line per file: python tools/predict.py seven.png photo.jpg"""
+"""Classify pictures: python tools/predict.py seven.png photo.jpg
+
+A line per picture; if a model of digits is given several digits side by side, a line for each.
+"""
 
 import argparse
 import json
 import sys
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from _tool import ROOT
 
@@ -15,9 +18,9 @@ import torch
 from mnist_pipeline.common.errors import run
 from mnist_pipeline.model.inference import Classifier
 from mnist_pipeline.model.losses import LOSSES
-from mnist_pipeline.model.networks import load_model
+from mnist_pipeline.model.networks import ModelSpec, load_model
 from mnist_pipeline.raw.decode import PictureError
-from mnist_pipeline.raw.prepare import photo, prepare
+from mnist_pipeline.raw.prepare import glyphs, photo, prepare
 
 SHADES = " ░▒▓█"
 
@@ -29,10 +32,9 @@ def main() -> None:
     classifier = Classifier(model, LOSSES[spec.loss]).eval()
     failed = False
     for name in arguments.images:
+        file = BytesIO(sys.stdin.buffer.read()) if name == "-" else Path(name)
         try:
-            file = BytesIO(sys.stdin.buffer.read()) if name == "-" else Path(name)
-            glyph = spec.picture == "glyph"
-            image = prepare(file, name) if glyph else photo(file, spec.shape, name)
+            images = read_images(file, spec, name)
         except PictureError as error:
             failed = True
             if arguments.json:
@@ -41,15 +43,19 @@ def main() -> None:
                 print(f"error: {error}", file=sys.stderr)
             continue
         with torch.no_grad():
-            probabilities = classifier(torch.from_numpy(image).view(1, *spec.shape))[0].numpy()
-        answer = describe(name, probabilities, spec.classes)
-        if arguments.json:
-            shown = {"image": image.tolist()} if arguments.show else {}
-            print(json.dumps(answer | shown))
-        else:
-            print(sentence(answer))
-            if arguments.show:
-                print(drawing(image))
+            rows = classifier(torch.from_numpy(images)).numpy()
+        answers = [describe(name, probabilities, spec.classes) for probabilities in rows]
+        if len(answers) > 1 and not arguments.json:
+            print(f"{name}: {len(answers)} digits, from left to right:")
+        for number, (answer, image) in enumerate(zip(answers, images, strict=True), 1):
+            if arguments.json:
+                several = {"digit": number, "digits": len(answers)} if len(answers) > 1 else {}
+                shown = {"image": image.squeeze().tolist()} if arguments.show else {}
+                print(json.dumps(answer | several | shown))
+            else:
+                print(sentence(answer) if len(answers) == 1 else f"  {sentence(answer)}")
+                if arguments.show:
+                    print(drawing(image))
     if failed:
         sys.exit(1)
 
@@ -64,6 +70,18 @@ def parse() -> argparse.Namespace:
         "--model", type=Path, default=ROOT / "models/model.safetensors", help="default: %(default)s"
     )
     return parser.parse_args()
+
+
+def read_images(file: Path | BinaryIO, spec: ModelSpec, name: str) -> np.ndarray:
+    """What a model is given for a picture: uint8 [K, C, H, W], K > 1 for several digits.
+
+    Raises PictureError.
+    """
+    if spec.picture == "photo":
+        return photo(file, spec.shape, name)[np.newaxis]
+    if set(spec.classes) <= set("0123456789"):
+        return glyphs(file, name)[:, np.newaxis]
+    return prepare(file, name)[np.newaxis, np.newaxis]  # other glyphs may have several parts
 
 
 def describe(name: str, probabilities: np.ndarray, classes: list[str]) -> dict[str, Any]:
@@ -90,9 +108,8 @@ def sentence(answer: dict[str, Any]) -> str:
 
 
 def drawing(image: np.ndarray) -> str:
-    """An image uint8 [H, W] or [C, H, W] in shades of grey, as text, two characters per pixel."""
-    grey = image.reshape(-1, *image.shape[-2:]).mean(0)
-    levels = (grey * len(SHADES) / 256).astype(int)
+    """An image uint8 [C, H, W] in shades of grey, as text, two characters per pixel."""
+    levels = (image.mean(0) * len(SHADES) / 256).astype(int)
     return "\n".join("".join(2 * SHADES[level] for level in row).rstrip() for row in levels)
 
 

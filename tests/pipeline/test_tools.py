@@ -45,6 +45,22 @@ def test_every_picture_is_answered_and_the_others_named(project: Project, tmp_pa
     assert [bool(line) for line in drawing] == (prepare(good).max(1) > 51).tolist()
 
 
+def test_digits_side_by_side_are_answered_one_by_one(project: Project, tmp_path: Path) -> None:
+    images, labels = load_split(project.folder / "data/processed", "test")[:2]
+    page = np.full((160, 400), 255, np.uint8)
+    for image, left in zip(images[:, 0].numpy(), (20, 230), strict=True):
+        large = Image.fromarray(255 - image).resize((140, 140), Image.Resampling.BICUBIC)
+        page[10:150, left : left + 140] = np.asarray(large)
+    Image.fromarray(page).save(tmp_path / "two.png")
+    command = ["python", "tools/predict.py", str(tmp_path / "two.png")]
+    title, *answers = project.run(*command).splitlines()
+    assert title == f"{tmp_path / 'two.png'}: 2 digits, from left to right:"
+    assert [answer.split(": ")[-1][0] for answer in answers] == [str(n) for n in labels.tolist()]
+    rows = [json.loads(line) for line in project.run(*command, "--json", "--show").splitlines()]
+    assert [(row["digit"], row["digits"]) for row in rows] == [(1, 2), (2, 2)]
+    assert np.shape([row["image"] for row in rows]) == (2, 28, 28)
+
+
 def test_the_exported_model_answers_as_pytorch_does(project: Project) -> None:
     output = project.run("python", "tools/export.py")
     assert output.startswith("Wrote models/model.onnx: 599 of 599 predictions equal PyTorch's")

@@ -28,17 +28,14 @@ DIGITS: dict[str, Points] = {
 }
 
 
+FORWARDED = "localhost:9000"
+
+
 @pytest.fixture(scope="module")
 def address(model_file: Path) -> Iterator[str]:
     """The host and port of a running demo."""
-    command = [
-        sys.executable,
-        str(ROOT / "tools/demo.py"),
-        "--port",
-        "0",
-        "--model",
-        str(model_file),
-    ]
+    command = [sys.executable, str(ROOT / "tools/demo.py"), "--port", "0"]
+    command += ["--allow", FORWARDED, "--model", str(model_file)]
     demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert demo.stdout is not None
     said = demo.stdout.readline()
@@ -66,21 +63,27 @@ def page(address: str) -> Iterator[Page]:
         browser.close()
 
 
-@pytest.mark.parametrize("digit", DIGITS)
-def test_a_digit_drawn_by_mouse_is_answered(mnist_mirror: str, page: Page, digit: str) -> None:
+def draw(page: Page, *strokes: Points) -> str:
+    """Clear the page, draw by mouse, and return the answer."""
     page.click("#clear")
     assert page.inner_text("#answer").startswith("Draw with")
     box = page.locator("#pad").bounding_box()
     assert box
-    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in DIGITS[digit]]
-    page.mouse.move(*places[0])
-    page.mouse.down()
-    for place in places[1:]:
-        page.mouse.move(*place, steps=8)
-    page.mouse.up()
+    for points in strokes:
+        places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+        page.mouse.move(*places[0])
+        page.mouse.down()
+        for place in places[1:]:
+            page.mouse.move(*place, steps=8)
+        page.mouse.up()
     # A part of a drawing may be answered first, and may be answered the same.
     page.wait_for_selector('#answer[aria-busy="false"]')
-    assert page.inner_text("#answer")[0] == digit
+    return page.inner_text("#answer")
+
+
+@pytest.mark.parametrize("digit", DIGITS)
+def test_a_digit_drawn_by_mouse_is_answered(mnist_mirror: str, page: Page, digit: str) -> None:
+    assert draw(page, DIGITS[digit])[0] == digit
     rows = page.locator("#bars li").all_inner_texts()
     assert [row.split()[0] for row in rows] == list("0123456789")
     assert sum(float(row.split()[1].rstrip("%")) for row in rows) == pytest.approx(100, abs=0.6)
@@ -90,6 +93,21 @@ def test_a_digit_drawn_by_mouse_is_answered(mnist_mirror: str, page: Page, digit
     )
     rows_of_ink = np.flatnonzero(np.reshape(seen, (28, 28)).any(1))
     assert np.ptp(rows_of_ink) + 1 == 20, "prepared in MNIST's box"
+
+
+def test_a_box_around_the_digit_is_left_out(mnist_mirror: str, page: Page) -> None:
+    square = [(0.06, 0.06), (0.94, 0.06), (0.94, 0.94), (0.06, 0.94), (0.06, 0.06)]
+    assert draw(page, square, DIGITS["7"])[0] == "7"
+
+
+def test_two_digits_are_answered_from_left_to_right(mnist_mirror: str, page: Page) -> None:
+    left, right = (
+        [(x / 2 + shift, y) for x, y in DIGITS[digit]] for digit, shift in (("7", 0), ("0", 0.5))
+    )
+    answer = draw(page, left, right)
+    assert re.fullmatch(r"2 digits: 7 \(.*%\), 0 \(.*%\)", answer)
+    assert len(page.locator("#bars li").all()) == 20
+    assert page.evaluate("document.getElementById('seen').width") == 56
 
 
 def ask(
@@ -107,9 +125,14 @@ def test_only_this_machine_and_its_own_page_may_ask(address: str) -> None:
     own = f"http://localhost:{address.split(':')[1]}"
     allowed = {"Host": own.removeprefix("http://"), "Origin": own}
     assert ask(address, "GET", "/", headers=allowed)[0] == 200
+    for scheme in ("http", "https"):
+        allowed = {"Host": FORWARDED, "Origin": f"{scheme}://{FORWARDED}"}
+        assert ask(address, "GET", "/", headers=allowed)[0] == 200
     for headers in ({"Host": "rebound.example.org"}, {"Origin": "http://example.org"}):
         for method, path in (("GET", "/"), ("POST", "/predict")):
-            assert ask(address, method, path, headers=headers)[0] == 403
+            status, answer = ask(address, method, path, headers=headers)
+            assert status == 403
+            assert "--allow HOST:PORT" in answer
     assert ask(address, "GET", "/../params.yaml")[0] == 404
 
 
@@ -127,14 +150,9 @@ def test_an_unusable_drawing_is_refused_with_a_reason(address: str, tmp_path: Pa
 
 def test_a_port_in_use_is_named(address: str, model_file: Path) -> None:
     port = address.split(":")[1]
-    command = [
-        sys.executable,
-        str(ROOT / "tools/demo.py"),
-        "--port",
-        port,
-        "--model",
-        str(model_file),
-    ]
+    command = [sys.executable, str(ROOT / "tools/demo.py"), "--port", port]
+    command += ["--model", str(model_file)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"error: port {port}: in use by another program")
+    assert "make demo PORT=8029" in done.stderr

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from ..common.errors import UserError
 from .decode import FORMATS, PictureError
+from .idx import Arrays
 from .prepare import photo, prepare
 
 TEST_FRACTION = 0.2
@@ -26,9 +27,6 @@ SPLITS = {
 """The split that a folder of this name, in any case, holds."""
 
 MOST_PROBLEMS = 20
-
-Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""Training images uint8 [N, H, W] or, in colour, [N, 3, H, W], and labels [N]; then the test's."""
 
 Picture = tuple[Path, int]
 """Path and label."""

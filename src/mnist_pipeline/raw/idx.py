@@ -18,6 +18,9 @@ DTYPES: dict[int, np.dtype[Any]] = {0x08: np.dtype("u1"), 0x0C: np.dtype(">i4")}
 PARTS = ("train-images", "train-labels", "test-images", "test-labels")
 """The arrays of a dataset, each in a file of its own."""
 
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Training images uint8 [N, H, W] or, in colour, [N, 3, H, W], and labels [N]; then the test's."""
+
 
 def read_idx(path: Path) -> np.ndarray:
     """Memory-map the array in `path`, read-only. Verify the file's checksum first."""

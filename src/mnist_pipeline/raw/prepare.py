@@ -13,29 +13,37 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from .decode import PictureError, read_picture
+from .ink import find_ink
 
 SIZE, BOX = 28, 20
 WORKING_SIZE = 400
 """Pixels on the longer side; larger pictures are reduced first, which averages out noise."""
-MIN_CONTRAST = 12
-"""Smallest distance between ink and background in RGB, each channel 0 to 255."""
 PEN = 1.6
 """Minimum stroke width in the 28 × 28 image; thinner strokes are widened to it."""
 FAINT = 0.25
-"""Fainter ink is ignored when the box is fitted: JPEG leaves some around each stroke."""
+"""Fainter ink is ignored when the box is fitted: blur and JPEG leave some around each stroke."""
 
 
 def prepare(file: Path | BinaryIO, name: str | None = None) -> np.ndarray:
-    """Return the picture in `file`, of any size, mode and polarity, as uint8 [28, 28].
+    """Return the drawing in `file`, of any size, mode and polarity, as uint8 [28, 28].
 
     Raises PictureError, which refers to the picture as `name` (default: the path): not readable, or
     without ink.
     """
+    return _fit(np.max(_read(file, name), axis=0))
+
+
+def glyphs(file: Path | BinaryIO, name: str | None = None) -> np.ndarray:
+    """The same for one or more digits, from left to right: uint8 [K, 28, 28], K ≥ 1."""
+    return np.stack([_fit(ink) for ink in _read(file, name)])
+
+
+def _read(file: Path | BinaryIO, name: str | None) -> list[np.ndarray]:
     name = str(file) if name is None else name
-    image = fit(find_ink(working_copy(read_picture(file, name))))
-    if image is None:
+    inks = find_ink(working_copy(read_picture(file, name)))
+    if not inks:
         raise PictureError(f"{name}: found a single colour, expected ink on a background")
-    return image
+    return inks
 
 
 def working_copy(picture: Image.Image) -> np.ndarray:
@@ -48,54 +56,9 @@ def working_copy(picture: Image.Image) -> np.ndarray:
     return colours * alpha + (1 - alpha) * (255 if dark else 0)
 
 
-def find_ink(pixels: np.ndarray) -> np.ndarray:
-    """Separate ink from background: uint8 [H, W], all 0 if the picture has a single colour.
-
-    The background is modelled as a plane in RGB, fitted to the border of the picture, which allows
-    for light from one side. Ink is the distance from it along the colour that differs most, so the
-    polarity does not matter.
-    """
-    height, width = pixels.shape[:2]
-    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-    places = np.stack([np.ones_like(x), x, y], axis=2).astype(np.float32)
-    ring = np.ones((height, width), bool)
-    wide = max(1, min(height, width) // 14)
-    ring[wide:-wide, wide:-wide] = False
-    difference = pixels - places @ _plane(places[ring], pixels[ring])
-    distance = np.linalg.norm(difference, axis=2)
-    if distance.max() < MIN_CONTRAST:
-        return np.zeros((height, width), np.uint8)
-    strongest = difference.reshape(-1, 3)[distance.argmax()]
-    strong = (distance > distance.max() / 2) & (difference @ strongest > 0)
-    direction = difference[strong].mean(0)
-    ink = difference @ (direction / np.linalg.norm(direction))
-    full = max(np.median(ink[strong]), 1)
-    noise = min(np.quantile(np.abs(ink[ring]), 0.9), full / 2)
-    return np.clip((ink - noise) * (255 / (full - noise)), 0, 255).round().astype(np.uint8)
-
-
-def _plane(places: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """Fit colours [N, 3] = places [N, 3] @ plane [3, 3] by least absolute deviations.
-
-    Iteratively reweighted least squares; strokes that cross the border have little influence.
-    """
-    weights = np.ones((len(places), 1), np.float32)
-    for _ in range(10):
-        plane = np.linalg.lstsq(places * weights, colours * weights, rcond=None)[0]
-        residuals = np.linalg.norm(colours - places @ plane, axis=1, keepdims=True)
-        weights = 1 / np.sqrt(np.maximum(residuals, 0.1))
-        if residuals.max() < 0.1:
-            break
-    return plane
-
-
-def fit(ink: np.ndarray) -> np.ndarray | None:
-    """Scale and centre ink, uint8 [H, W], as MNIST does: uint8 [28, 28], or None without ink."""
-    # Locate the ink on a blurred copy, because a single speck would enlarge the box.
-    blurred = Image.fromarray(ink).filter(ImageFilter.BoxBlur(max(ink.shape) // 150))
-    found = np.asarray(blurred) > 255 * FAINT
-    if not found.any():
-        return None
+def _fit(ink: np.ndarray) -> np.ndarray:
+    """Scale and centre ink, uint8 [H, W], as MNIST does: uint8 [28, 28]."""
+    found = ink > 255 * FAINT
     rows, columns = (np.flatnonzero(found.any(axis)) for axis in (1, 0))
     ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     scale = BOX / max(ink.shape)

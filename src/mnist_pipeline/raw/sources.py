@@ -15,8 +15,8 @@ from PIL import Image
 
 from ..common.errors import UserError
 from ..common.files import sha256, temporary_path, write_json
-from .folders import Arrays, read_folder
-from .idx import PARTS, write_idx
+from .folders import read_folder
+from .idx import PARTS, Arrays, write_idx
 
 TORCHVISION = {
     "mnist": "MNIST",
