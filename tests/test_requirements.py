@@ -35,7 +35,12 @@ def imports(script: Path) -> set[str]:
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
             names.add((node.module or "").split(".")[0])
-    own = {path.stem for path in script.parent.glob("*.py")} | {"mnist_pipeline", "_stage"}
+    own = {path.stem for path in script.parent.glob("*.py")} | {
+        "mnist_pipeline",
+        "benchmarks",
+        "_stage",
+        "_tool",
+    }
     return {PACKAGES.get(name, name) for name in names - own - sys.stdlib_module_names}
 
 
