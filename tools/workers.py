@@ -20,9 +20,7 @@ from mnist_pipeline.common.errors import UserError, run
 
 def main() -> None:
     """Start the workers that are not running yet. Raises UserError: no Git, or a shallow clone."""
-    # Slow to import, and tools/search.py does not need them.
-    from dvc.api import DVCFileSystem
-    from dvc.repo import Repo
+    from dvc.repo import Repo  # slow to import, and tools/search.py does not need it
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("workers", type=int, help="experiments that run at a time")
@@ -44,13 +42,18 @@ def main() -> None:
     with Repo(str(ROOT)) as repo:
         queue = repo.experiments.celery_queue
         for entry in queue.iter_queued():
-            copied = DVCFileSystem(str(ROOT), rev=entry.stash_rev)
-            folder = str(yaml.safe_load(copied.read_text("params.yaml")).get("folder"))
-            if not Path(folder).is_absolute() and not copied.exists(folder):
+            settings = run_git("show", f"{entry.stash_rev}:./params.yaml").stdout
+            folder = Path(str(yaml.safe_load(settings).get("folder")))
+            tracked = (
+                f"{entry.stash_rev}:./{folder.as_posix()}{suffix}" for suffix in ("", ".dvc")
+            )
+            if not folder.is_absolute() and all(
+                run_git("cat-file", "-e", t).returncode for t in tracked
+            ):
                 name = entry.name or entry.stash_rev[:7]
                 print(
-                    f"warning: experiment {name}: folder: {not_copied(folder)}, or queue it with"
-                    f" --copy-paths {folder}"
+                    f"warning: experiment {name}: folder: {not_copied(str(folder))},"
+                    f" or queue it with --copy-paths {folder}"
                 )
         spawn_worker = queue._spawn_worker
 
@@ -61,6 +64,11 @@ def main() -> None:
         queue._spawn_worker = spawn_worker_with_share  # DVC's workers share one environment
         started = queue.start_workers(num_workers)
     print(f"Started {started} worker{'s' * (started != 1)}")
+
+
+def run_git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """Run Git in the project's folder, which may be part of a larger repository."""
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True)
 
 
 def not_copied(folder: str) -> str:
