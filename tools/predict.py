@@ -47,13 +47,14 @@ def main() -> None:
         answers = [describe(name, probabilities, spec.classes) for probabilities in rows]
         if len(answers) > 1 and not arguments.json:
             print(f"{name}: {len(answers)} digits, from left to right:")
+        label = f"{name}: " if len(answers) == 1 else "  "
         for number, (answer, image) in enumerate(zip(answers, images, strict=True), 1):
             if arguments.json:
                 several = {"digit": number, "digits": len(answers)} if len(answers) > 1 else {}
                 shown = {"image": image.squeeze().tolist()} if arguments.show else {}
                 print(json.dumps(answer | several | shown))
             else:
-                print(sentence(answer) if len(answers) == 1 else f"  {sentence(answer)}")
+                print(label + sentence(answer))
                 if arguments.show:
                     print(drawing(image))
     if failed:
@@ -62,7 +63,9 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description="Classify pictures, one line per file.")
+    parser = argparse.ArgumentParser(
+        description="Classify pictures, a line for each, or for each digit in it."
+    )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a picture; - is standard input")
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     parser.add_argument("--show", action="store_true", help="print the model's input too")
@@ -85,7 +88,7 @@ def read_images(file: Path | BinaryIO, spec: ModelSpec, name: str) -> np.ndarray
 
 
 def describe(name: str, probabilities: np.ndarray, classes: list[str]) -> dict[str, Any]:
-    """The answer for one picture, as --json prints it."""
+    """The answer for one image, as --json prints it."""
     best, second = (int(index) for index in np.argsort(-probabilities, kind="stable")[:2])
     return {
         "file": name,
@@ -99,10 +102,10 @@ def describe(name: str, probabilities: np.ndarray, classes: list[str]) -> dict[s
 
 
 def sentence(answer: dict[str, Any]) -> str:
-    """The same as text: seven.png: 7 (98.2%), then 1 (0.9%)."""
+    """The same as text: 7 (98.2%), then 1 (0.9%)."""
     second = answer["runner_up"]
     return (
-        f"{answer['file']}: {answer['class']} ({answer['confidence']:.1%}),"
+        f"{answer['class']} ({answer['confidence']:.1%}),"
         f" then {second} ({answer['probabilities'][second]:.1%})"
     )
 

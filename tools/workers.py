@@ -16,6 +16,7 @@ from _tool import ROOT
 import yaml
 
 from mnist_pipeline.common.errors import UserError, run
+from mnist_pipeline.common.params import NO_FOLDER
 
 
 def main() -> None:
@@ -42,19 +43,7 @@ def main() -> None:
     with Repo(str(ROOT)) as repo:
         queue = repo.experiments.celery_queue
         for entry in queue.iter_queued():
-            settings = run_git("show", f"{entry.stash_rev}:./params.yaml").stdout
-            folder = Path(str(yaml.safe_load(settings).get("folder")))
-            tracked = (
-                f"{entry.stash_rev}:./{folder.as_posix()}{suffix}" for suffix in ("", ".dvc")
-            )
-            if not folder.is_absolute() and all(
-                run_git("cat-file", "-e", t).returncode for t in tracked
-            ):
-                name = entry.name or entry.stash_rev[:7]
-                print(
-                    f"warning: experiment {name}: folder: {not_copied(str(folder))},"
-                    f" or queue it with --copy-paths {folder}"
-                )
+            check_pictures(entry.name or entry.stash_rev[:7], entry.stash_rev)
         spawn_worker = queue._spawn_worker
 
         def spawn_worker_with_share(number: int) -> None:
@@ -64,6 +53,20 @@ def main() -> None:
         queue._spawn_worker = spawn_worker_with_share  # DVC's workers share one environment
         started = queue.start_workers(num_workers)
     print(f"Started {started} worker{'s' * (started != 1)}")
+
+
+def check_pictures(name: str, commit: str) -> None:
+    """Warn of pictures of the experiment `name` that its copy, a commit, will not have."""
+    settings = run_git("show", f"{commit}:./params.yaml").stdout
+    folder = Path(yaml.safe_load(settings).get("folder", NO_FOLDER))
+    tracked = [folder, *(Path(f"{path}.dvc") for path in (folder, *folder.parents[:-1]))]
+    if not folder.is_absolute() and all(
+        run_git("cat-file", "-e", f"{commit}:./{path.as_posix()}").returncode for path in tracked
+    ):
+        print(
+            f"warning: experiment {name}: folder: {not_copied(str(folder))},"
+            f" or queue it with --copy-paths {folder}"
+        )
 
 
 def run_git(*arguments: str) -> subprocess.CompletedProcess[bytes]:

@@ -123,9 +123,16 @@ def test_pictures_that_an_experiment_would_not_have_are_named(clone: Project) ->
     sentence = "folder: shapes is tracked by neither Git nor DVC"
     settings = ["-S", "dataset=folder", "-S", "folder=shapes"]
     clone.dvc("exp", "run", "--queue", "--name", "relative", *settings)
+    write_pictures(clone.folder / "tracked/shapes", NAMES, 2)
+    clone.dvc("add", "tracked")
+    clone.run("git", "add", "tracked.dvc", ".gitignore")
+    settings = ["-S", "dataset=folder", "-S", "folder=tracked/shapes"]
+    clone.dvc("exp", "run", "--queue", "--name", "below", *settings)
     clone.run("sh", "-c", "make queue >log 2>&1")  # the worker would hold a pipe open
     clone.dvc("queue", "stop", "--kill")
-    assert f"warning: experiment relative: {sentence}" in (clone.folder / "log").read_text()
+    log = (clone.folder / "log").read_text()
+    assert f"warning: experiment relative: {sentence}" in log
+    assert "experiment below" not in log
     clone.set_params(dataset="folder", folder="shapes")
     assert f"error: {sentence}" in clone.run("make", "search", status=2)
 

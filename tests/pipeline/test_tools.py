@@ -55,7 +55,7 @@ def test_digits_side_by_side_are_answered_one_by_one(project: Project, tmp_path:
     command = ["python", "tools/predict.py", str(tmp_path / "two.png")]
     title, *answers = project.run(*command).splitlines()
     assert title == f"{tmp_path / 'two.png'}: 2 digits, from left to right:"
-    assert [answer.split(": ")[-1][0] for answer in answers] == [str(n) for n in labels.tolist()]
+    assert [answer[:4] for answer in answers] == [f"  {label} " for label in labels.tolist()]
     rows = [json.loads(line) for line in project.run(*command, "--json", "--show").splitlines()]
     assert [(row["digit"], row["digits"]) for row in rows] == [(1, 2), (2, 2)]
     assert np.shape([row["image"] for row in rows]) == (2, 28, 28)

@@ -8,6 +8,28 @@ from scipy import ndimage
 EIGHT = np.ones((3, 3), bool)
 """Structure that connects a pixel to its eight neighbours."""
 
+# Lengths are fractions of the picture's longer side; all were chosen on benchmarks/pictures.py.
+SPECK = 0.01
+"""Side of the largest square that is a speck."""
+GAP = 1 / 130
+"""Half of the widest gap, as a thin pen leaves, that does not separate parts."""
+CONTACT = 0.2
+"""Contact with the edge of the picture from which a part is a table and no stroke."""
+INNER, FRAMED = 0.1, 0.15
+"""Smallest size of what makes parts at the edge, or around it, superfluous."""
+
+# Fractions of the largest part.
+TALL = 0.6
+"""Height from which another part is a drawing of its own."""
+NOTICEABLE, SUBSTANTIAL = 0.01, 0.25
+"""Area of a part that is no speck; of several small parts that may be a drawing."""
+NEAR, TOGETHER = 0.3, 0.15
+"""Distance at which a small part belongs to a drawing, and to other small parts."""
+OVERLAP = 0.3
+"""Of the widths, from which a part lies above or below another and not beside it."""
+MOST_PIECES = 4
+"""Of a drawing that has no tall part; more of them are the grain of a table."""
+
 
 @dataclass
 class Part:
@@ -74,29 +96,34 @@ def group(mask: np.ndarray) -> list[np.ndarray]:
 
     What lies along the edge, frames and specks are left out if there is anything else.
     """
+    side = max(mask.shape)
     labels, parts = find_parts(mask)
-    parts = drop_surroundings(parts, max(mask.shape))
-    drawings = []
-    for drawing in sorted(assemble(parts), key=lambda drawing: drawing.left):
-        chosen = np.zeros(labels.max() + 1, bool)
-        chosen[drawing.labels] = True
-        drawings.append(chosen[labels])
-    return drawings
+    parts = drop_surroundings(parts, side)
+    if len(parts) > 1:  # bridge gaps only now: a drawing may nearly touch its frame
+        labels, parts = find_parts(select_labels(labels, parts), gap=GAP * side)
+    drawings = sorted(assemble(parts), key=lambda drawing: drawing.left)
+    return [select_labels(labels, [drawing]) for drawing in drawings]
 
 
-def find_parts(mask: np.ndarray) -> tuple[np.ndarray, list[Part]]:
+def select_labels(labels: np.ndarray, parts: list[Part]) -> np.ndarray:
+    """Mask [H, W] of some parts."""
+    chosen = np.zeros(labels.max() + 1, bool)
+    chosen[[label for part in parts for label in part.labels]] = True
+    return chosen[labels]
+
+
+def find_parts(mask: np.ndarray, gap: float = 0) -> tuple[np.ndarray, list[Part]]:
     """Label [H, W] the connected parts; list those that are larger than a speck.
 
-    Gaps of one or two percent of the picture, as a thin pen leaves, do not separate parts.
+    Gaps of up to twice `gap` pixels do not separate parts.
     """
-    bridge = 2 * (max(mask.shape) // 130) + 1
-    labels, count = ndimage.label(ndimage.maximum_filter(mask, bridge), EIGHT)
+    side = max(mask.shape)
+    labels, count = ndimage.label(ndimage.maximum_filter(mask, 2 * int(gap) + 1), EIGHT)
     labels[~mask] = 0
     areas, contacts = (
         np.bincount(pixels.ravel(), minlength=count + 1).tolist()
         for pixels in (labels, labels[edge_of(mask.shape)])
     )
-    speck = (max(mask.shape) / 100) ** 2
     return labels, [
         Part(
             [label],
@@ -108,7 +135,7 @@ def find_parts(mask: np.ndarray) -> tuple[np.ndarray, list[Part]]:
             columns.stop,
         )
         for label, (rows, columns) in enumerate(ndimage.find_objects(labels), 1)
-        if areas[label] > speck
+        if areas[label] > (SPECK * side) ** 2
     ]
 
 
@@ -121,15 +148,15 @@ def edge_of(shape: tuple[int, ...]) -> np.ndarray:
 
 def drop_surroundings(parts: list[Part], side: int) -> list[Part]:
     """Leave out frames, and tables and bars along the edge of a picture with this longer side."""
-    inner = [part.size for part in parts if not part.contact and part.size > side / 10]
+    inner = [part.size for part in parts if not part.contact and part.size > INNER * side]
     if inner:
         # A stroke that is cut off by the edge is short there; a table is not.
         parts = [
             part
             for part in parts
-            if not part.contact or (part.contact < side / 5 and part.size > 2 * max(inner))
+            if not part.contact or (part.contact < CONTACT * side and part.size > 2 * max(inner))
         ]
-    large = [part for part in parts if part.size > 0.15 * side]
+    large = [part for part in parts if part.size > FRAMED * side]
     return [part for part in parts if not any(part.surrounds(other) for other in large)]
 
 
@@ -138,12 +165,12 @@ def assemble(parts: list[Part]) -> list[Part]:
     if not parts:
         return []
     largest = max(parts, key=lambda part: part.area)
-    tall = 0.6 * largest.height
+    tall = TALL * largest.height
     drawings: list[Part] = []
     small: list[Part] = []
     for part in sorted(parts, key=lambda part: -part.area):
-        above = [drawing for drawing in drawings if drawing.overlap(part) > 0.3]
-        if part.area < 0.01 * largest.area:
+        above = [drawing for drawing in drawings if drawing.overlap(part) > OVERLAP]
+        if part.area < NOTICEABLE * largest.area:
             continue
         if part.height <= tall:
             small.append(part)
@@ -151,17 +178,17 @@ def assemble(parts: list[Part]) -> list[Part]:
             above[0].add(part)
         else:
             drawings.append(part)
-    for part in join(small, 0.15 * largest.size):
+    for part in join(small, TOGETHER * largest.size):
         nearest = min(drawings, key=part.gap)
-        above = [drawing for drawing in drawings if drawing.overlap(part) > 0.3]
+        above = [drawing for drawing in drawings if drawing.overlap(part) > OVERLAP]
         if (
             part.height > tall
-            and part.area > 0.25 * largest.area
-            and len(part.labels) < 5
+            and part.area > SUBSTANTIAL * largest.area
+            and len(part.labels) <= MOST_PIECES
             and not above
         ):
             drawings.append(part)  # a digit in several parts
-        elif part.gap(nearest) <= 0.3 * nearest.size:
+        elif part.gap(nearest) <= NEAR * nearest.size:
             nearest.add(part)
     return drawings
 

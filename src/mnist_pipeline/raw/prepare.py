@@ -92,7 +92,8 @@ def _start(profile: np.ndarray) -> int:
 def photo(file: Path | BinaryIO, shape: Sequence[int], name: str | None = None) -> np.ndarray:
     """Return the picture in `file` as it is, resized to `shape` [C, H, W]: uint8, grey or RGB.
 
-    Transparent areas become white. Raises PictureError as `prepare` does, but for no single colour.
+    Transparent areas become white. Raises PictureError, which refers to the picture as `name`: not
+    readable.
     """
     channels, height, width = shape
     picture = read_picture(file, str(file) if name is None else name)
