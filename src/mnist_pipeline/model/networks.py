@@ -8,6 +8,7 @@ in MODELS, and its settings in params.py and params.yaml.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ MIN_COLUMNS = 16
 """For at least so many outputs MKL rounded alike on the CPUs of different vendors."""
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU,
+    "relu": partial(nn.ReLU, inplace=True),  # what comes before does not need its outputs
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
     "leaky_relu": nn.LeakyReLU,
