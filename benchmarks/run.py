@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import re
 import shlex
 import statistics
@@ -20,25 +19,18 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
-import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "src"))
+sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from mnist_pipeline.common.files import write_json
+from benchmarks.results import save
 
-RESULTS = ROOT / "benchmarks/results.json"
 STAGES = ("download", "preprocess", "train", "evaluate")
-NUM_SEEDS = {"quick": 10, "good": 5, "best": 3}
-"""Number of seeds of each recipe."""
-SPEED_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
-"""Instruction sets that decide how fast float32 and bfloat16 are, as /proc/cpuinfo spells them."""
 
 # Not getrusage on Linux, because that starts at the peak of the process that started this one. At
 # the end of the code, because the interpreter's exit needs another 100 MiB once torch is loaded.
@@ -135,12 +127,6 @@ def row(unit: str, *values: float) -> dict[str, Any]:
     }
 
 
-def accuracy_row(*accuracies: float) -> dict[str, Any]:
-    """One row with mean and standard deviation of percentages, one per seed."""
-    mean, sd = statistics.mean(accuracies), statistics.stdev(accuracies)
-    return row("%", *accuracies) | {"value": round(mean, 3), "sd": round(sd, 3)}
-
-
 def loops(clone: Clone, quick: bool) -> Rows:
     """One epoch of the tutorial's network in three ways, and the loader alone."""
     steps, repeats = (300, 3) if quick else (844, 9)
@@ -149,6 +135,19 @@ def loops(clone: Clone, quick: bool) -> Rows:
     rows = {f"{steps} steps, {name}": row("s", *seconds[name]) for name in seconds}
     for a, b in (("tutorial", "project"), ("project", "products"), ("loader", "project")):
         rows[f"{a} / {b}"] = row("x", *seconds[a] / seconds[b])
+    return rows
+
+
+def convolutions(clone: Clone, quick: bool) -> Rows:
+    """A training step of each recipe, and its convolutions alone, forward and backward."""
+    output = clone.run(f"python benchmarks/convolutions.py {3 if quick else 15}").output
+    rows = {}
+    for recipe, times in json.loads(output).items():
+        milliseconds = pd.DataFrame(times)
+        for name in milliseconds:
+            rows[f"{recipe}: {name}"] = row("ms", *milliseconds[name])
+        ratio = milliseconds["step"] / milliseconds["convolutions"]
+        rows[f"{recipe}: step / convolutions"] = row("x", *ratio)
     return rows
 
 
@@ -259,64 +258,14 @@ def processes(clone: Clone, quick: bool) -> Rows:
     return rows
 
 
-def recipes(clone: Clone, quick: bool) -> Rows:
-    """Test accuracy and training time of each recipe over seeds, and of an ensemble."""
-    rows: Rows = {}
-    for recipe, num_seeds in {"quick": 2}.items() if quick else NUM_SEEDS.items():
-        results = [run_recipe(clone, recipe, seed) for seed in range(num_seeds)]
-        accuracies, seconds = zip(*results, strict=True)
-        rows[f"{recipe}: test accuracy"] = accuracy_row(*accuracies)
-        rows[f"{recipe}: training"] = row("s", *seconds)
-    # The last recipe is the best one; its experiments vote.
-    names = " ".join(f"{recipe}-{seed}" for seed in range(num_seeds))
-    output = clone.run(f"python tools/vote.py {names}").output
-    together = float(re.findall(r"^together +([\d.]+)%", output, re.MULTILINE)[0])
-    rows[f"{recipe}, ensemble of {num_seeds}: test accuracy"] = row("%", together)
-    return rows
-
-
-def run_recipe(clone: Clone, recipe: str, seed: int) -> tuple[float, float]:
-    """Run the experiment RECIPE-SEED; return its test accuracy in percent and training seconds."""
-    settings = (clone.folder / "recipes" / recipe).read_text()
-    done = clone.run(f"dvc exp run --name {recipe}-{seed} {settings} -S seed={seed}")
-    accuracy = 100 * json.loads((clone.folder / "metrics/test.json").read_text())["accuracy"]
-    clone.restore()
-    print(f"{recipe}-{seed}: {accuracy:.2f} %, {done.training_seconds} s", flush=True)
-    return accuracy, done.training_seconds
-
-
 SECTIONS: dict[str, Callable[[Clone, bool], Rows]] = {
     "loops": loops,
+    "convolutions": convolutions,
     "pipeline": pipeline,
     "memory": memory,
     "scaling": scaling,
     "processes": processes,
-    "recipes": recipes,
 }
-
-
-def machine() -> dict[str, Any]:
-    """Hardware and versions that the results depend on."""
-    path = Path("/proc/cpuinfo")  # Linux only
-    cpuinfo = path.read_text() if path.exists() else ""
-    model = re.search(r"model name\s*: (.*)", cpuinfo)
-    return {
-        "processor": model[1] if model else platform.processor(),
-        "flags": [flag for flag in SPEED_FLAGS if flag in cpuinfo.split()],
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "torchvision", "dvc", "numpy")},
-    }
-
-
-def save(section: str, rows: Rows) -> None:
-    """Replace one section of results.json; the others stay valid for their own machine."""
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    results[section] = {"machine": machine(), "rows": rows}
-    write_json(RESULTS, results)
 
 
 def main() -> None:

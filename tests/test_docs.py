@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import recipes, results
+
 from .conftest import ROOT
 
 
@@ -20,6 +22,12 @@ def test_the_readme_shows_every_module() -> None:
     readme = (ROOT / "README.md").read_text()
     for module in (ROOT / "src/mnist_pipeline").rglob("*.py"):
         assert module.name == "__init__.py" or module.name in readme, module.name
+
+
+def test_the_table_of_recipes_is_that_of_the_results() -> None:
+    """`python benchmarks/recipes.py` writes it."""
+    written = recipes.TABLE.findall((ROOT / "README.md").read_text("utf-8"))
+    assert written == [recipes.table(results.read())]
 
 
 @pytest.mark.parametrize(
