@@ -18,7 +18,7 @@ UNREACHABLE := .dvc/tmp/sources-unreachable
 RWLOCK := .dvc/tmp/rwlock
 HEAL := test ! -e $(RWLOCK) || $(BIN)/python -m json.tool $(RWLOCK) >/dev/null 2>&1 || rm -f $(RWLOCK)
 
-.PHONY: help env repro digits queue search vote report push export demo check test lint bench lock deps
+.PHONY: help env repro digits queue search vote compare report push export demo check test lint bench lock deps
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -54,7 +54,10 @@ search: env-search  ## search the space of search.yaml until TRIALS=n have finis
 	@$(COUNTED); $(BIN)/python tools/search.py --trials $(TRIALS) --workers $(WORKERS) $(if $(STORAGE),--storage '$(STORAGE)')
 
 vote: env-repro  ## accuracy of the models of EXPS="a b ..." and of their averaged probabilities
-	@$(BIN)/python tools/vote.py $(EXPS)
+	@set -f; $(BIN)/python tools/vote.py $(EXPS)
+
+compare: env-repro  ## is one of EXPS="a b" (default: HEAD workspace) better? (CLASSES=1: in which classes)
+	@set -f; $(BIN)/python tools/compare.py $(EXPS) $(if $(CLASSES),--classes)
 
 report: env-report  ## write reports/index.html: metrics, plots, pictures and experiments on one page
 	@$(BIN)/python tools/report.py

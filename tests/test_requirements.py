@@ -38,6 +38,7 @@ def imports(script: Path) -> set[str]:
     own = {path.stem for path in script.parent.glob("*.py")} | {
         "mnist_pipeline",
         "benchmarks",
+        "_significance",
         "_stage",
         "_tool",
     }

@@ -23,12 +23,13 @@ from _tool import ROOT
 import jinja2
 import pandas as pd
 import vl_convert
+from _significance import wilson_interval
 
 from mnist_pipeline.common.errors import run
 from mnist_pipeline.common.files import atomic
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
-REPORT = ROOT / "reports/index.html"
+METRICS, REPORT = ROOT / "metrics", ROOT / "reports/index.html"
 
 INK, LINES = "currentColor", "#8884"
 VEGA_CONFIG = {
@@ -75,6 +76,7 @@ def main() -> None:
             now=datetime.now().astimezone(),
             errors=errors,
             metrics=metrics.parse(),
+            interval=accuracy_interval(),
             params=params.parse(),
             stages=[line.split(maxsplit=1) for line in stages.output.splitlines()],
             status=status.parse(),
@@ -110,6 +112,16 @@ def is_partial() -> bool:
     """Whether this is a clone made with --filter. DVC waits forever for a file that it lacks."""
     command = ["git", "config", "--get-regexp", r"^remote\..*\.promisor$"]
     return subprocess.run(command, cwd=ROOT, capture_output=True).returncode == 0
+
+
+def accuracy_interval() -> tuple[float, float] | None:
+    """95% interval of the workspace's test accuracy, None if its metrics cannot be read."""
+    try:
+        errors = json.loads((METRICS / "test.json").read_text("utf-8"))["errors"]
+        num_images = int(pd.read_csv(METRICS / "classes.csv")["support"].sum())
+        return wilson_interval(num_images - errors, num_images)
+    except (OSError, ValueError, KeyError):  # missing, or edited by hand
+        return None
 
 
 def svg(spec: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
+from scipy.stats import binomtest
 
 from .project import Project
 
@@ -47,7 +48,9 @@ def report(project: Project) -> str:
 
 
 def test_report_of_an_experiment_in_every_view(project: Project, chromium: Browser) -> None:
+    before = project.read("metrics/test.json")["accuracy"]
     project.dvc("exp", "run", "-S", "optimizer=rmsprop", "--name", "other")
+    low, high = interval(project)
     ids = re.findall(r' id="([^"]*)"', report(project))
     assert len(ids) == len(set(ids))  # the SVGs share the page's ids
     address = (project.folder / "reports/index.html").as_uri()
@@ -70,7 +73,10 @@ def test_report_of_an_experiment_in_every_view(project: Project, chromium: Brows
         assert all(drawn for _, drawn in pictures), pictures
         assert page.evaluate(FITS)
         assert "rmsprop" in page.inner_text("#params .changed >> nth=0")
-        assert "accuracy" in page.inner_text("#metrics .changed >> nth=0")
+        accuracy = page.inner_text("#metrics .changed >> nth=0").split()
+        assert accuracy[0] == "accuracy"
+        assert " ".join(accuracy[3:6]) == f"{low:.4g} to {high:.4g}"
+        assert ("within" in accuracy) == (low <= before <= high)
         assert "main" in page.inner_text("#experiments .commit")
         assert "optimizer=rmsprop" in page.inner_text("#experiments")
         assert page.locator("#stages .state").all_inner_texts() == ["up to date"] * 4
@@ -83,8 +89,22 @@ def test_report_of_an_experiment_in_every_view(project: Project, chromium: Brows
     assert len(backgrounds) == 2
 
 
+def interval(project: Project) -> tuple[float, float]:
+    """Wilson's interval of the test accuracy, on as many images as evaluate counted."""
+    test = project.read("metrics/test.json")
+    num_images = round(test["errors"] / (1 - test["accuracy"]))
+    low, high = binomtest(num_images - test["errors"], num_images).proportion_ci(method="wilson")
+    return low, high
+
+
 def test_a_fresh_clone_has_a_report_that_says_what_is_missing(clone: Project) -> None:
+    low, high = interval(clone)
+    accuracy = clone.read("metrics/test.json")["accuracy"]
+    metrics = clone.folder / "metrics/test.json"
+    metrics.write_text(metrics.read_text().replace(str(accuracy), str(accuracy - 1e-6)))
     page = " ".join(report(clone).split())
+    assert f'<span class="interval">{low:.4g} to {high:.4g}</span>' in page
+    assert '<span class="interval">within the interval</span>' in page
     assert page.count('<figure class="plot"') == 6
     assert page.count('<td class="state">changed') == 4
     predictions = "<code>metrics/predictions.csv</code> is missing in the workspace"

@@ -63,9 +63,11 @@ def test_the_wrong_python_is_told_how_to_get_the_right_one(
 ) -> None:
     bare = str(Path(sys._base_executable))  # type: ignore[attr-defined]  # it has no torch
     (tmp_path / "torch.py").touch()
-    scripts = [*fresh_clone.folder.glob("stages/[!_]*.py"), *fresh_clone.folder.glob("tools/*.py")]
+    scripts = [
+        path for name in ("stages", "tools") for path in fresh_clone.folder.glob(f"{name}/[!_]*.py")
+    ]
     for script in scripts:
-        if script.name in ("env.py", "_tool.py"):
+        if script.name == "env.py":
             continue
         for path in ("", str(tmp_path)):  # with torch and nothing else, too
             output = fresh_clone.run(bare, "-s", str(script), status=1, PYTHONPATH=path)

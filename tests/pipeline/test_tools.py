@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import binomtest
 
 from mnist_pipeline.model.inference import inference_loader, predict
 from mnist_pipeline.model.losses import LOSSES
@@ -17,6 +19,8 @@ from mnist_pipeline.raw.prepare import prepare
 from mnist_pipeline.splits.batches import load_split
 
 from .project import BIN, Project
+
+PREDICTIONS = "metrics/predictions.csv"
 
 
 def test_every_picture_is_answered_and_the_others_named(project: Project, tmp_path: Path) -> None:
@@ -77,10 +81,26 @@ def test_the_exported_model_answers_as_pytorch_does(project: Project) -> None:
     assert "up to date" in project.dvc("status")
 
 
-def test_models_of_experiments_vote(project: Project) -> None:
+def test_experiments_vote_and_are_compared(project: Project) -> None:
     (project.folder / ".venv").symlink_to(BIN.parent)
-    project.dvc("exp", "run", "-S", "seed=1", "--name", "seed-1")
-    accuracy = project.read("metrics/test.json")["accuracy"]
+    correct = [read_correct(project)]
+    for settings in (["seed=1"], ["seed=2", "epochs=1"]):
+        changes = [f"--set-param={setting}" for setting in settings]
+        project.dvc("exp", "run", *changes, "--name", settings[0].replace("=", "-"))
+        correct.append(read_correct(project))
+    vote(project, correct[1].mean())
+    compare_models(project, correct[0], correct[2])
+    compare_seeds(project, correct[1], correct[2])
+    compare_what_cannot_be_compared(project)
+
+
+def read_correct(project: Project) -> pd.Series:
+    """Which test images the model in the workspace classifies correctly."""
+    table = pd.read_csv(project.folder / PREDICTIONS)
+    return table["actual"] == table["predicted"]
+
+
+def vote(project: Project, accuracy: float) -> None:
     output = project.run("make", "vote", "EXPS=HEAD seed-1")
     rows = [line.split() for line in output.splitlines()]
     assert [row[0] for row in rows] == ["HEAD", "seed-1", "together"]
@@ -100,11 +120,75 @@ def test_models_of_experiments_vote(project: Project) -> None:
         total += LOSSES[spec.loss].probabilities(logits).numpy()
     assert errors[2] == (total.argmax(1) != labels.numpy()).sum()
 
-    output = project.run("python", "tools/vote.py", "nowhere", "seed-1", "never", status=1)
+    output = project.run("python", "tools/vote.py", "nowhere-*", "seed-1", "never", status=1)
     assert [line.strip() for line in output.splitlines()] == [
-        "error: nowhere: unknown Git revision 'nowhere'; 'dvc exp show' lists experiments",
+        "error: nowhere-*: unknown Git revision 'nowhere-*'; 'dvc exp show' lists experiments",
         "never: unknown Git revision 'never'; 'dvc exp show' lists experiments",
     ]
+
+
+def compare_models(project: Project, head: pd.Series, workspace: pd.Series) -> None:
+    """HEAD, which has trained for more epochs, and the workspace."""
+    only_head, only_workspace = int((head & ~workspace).sum()), int((workspace & ~head).sum())
+    p = binomtest(only_head, only_head + only_workspace).pvalue
+    errors = [599 - head.sum(), 599 - workspace.sum()]
+
+    first, second, only, found, _, *table = project.run("make", "compare", "CLASSES=1").splitlines()
+    for line, name, correct in ((first, "HEAD", head), (second, "workspace", workspace)):
+        assert line.split()[:2] == [name, f"{correct.mean():.2%}"]
+        assert line.endswith(f" {599 - correct.sum()} errors")
+    assert only == f"Only HEAD is right on {only_head} images, only workspace on {only_workspace}"
+    better = f"HEAD is better: {errors[1] - errors[0]} fewer errors, p = {p:.2g}"
+    assert found == f"{better} (exact McNemar test, threshold 0.05)"
+    rows = np.array([line.split() for line in table[2:]], int)
+    assert rows[:, 0].tolist() == list(range(10))
+    assert rows[:, 1:].sum(0).tolist() == [599, *errors, only_head, only_workspace]
+
+    output = project.run("make", "compare", "EXPS=seed-2 workspace")
+    assert output.endswith("seed-2 and workspace predict the same class for every image\n")
+
+
+def compare_seeds(project: Project, *correct: pd.Series) -> None:
+    """Two seeds and copies of them under other names; make leaves the patterns as they are."""
+    (project.folder / "seed-note.txt").touch()
+    refs = project.run("git", "for-each-ref", "--format=%(refname)", "refs/exps/*/*/seed-*")
+    for ref in refs.splitlines():
+        project.run("git", "update-ref", ref.replace("seed", "copy"), ref)
+    first, second = (side.mean() for side in correct)
+    mean, standard_error = (first + second) / 2, abs(first - second) / 2
+    accuracy = f"{mean:.3%} ± {standard_error:.3%} (mean of 2 runs and its standard error)"
+    errors = 599 * (1 - mean)
+
+    output = project.run("make", "compare", "EXPS=seed-* copy-[12]", "CLASSES=1")
+    *sides, found, _, _ = output.splitlines()[:5]
+    for name, line in zip(("seed-*", "copy-[12]"), sides, strict=True):
+        assert line == f"{name:9}  {accuracy}, {errors:.1f} errors"
+    assert (
+        found == "No difference that 2 and 2 runs can show, p = 1 (Welch's t-test, threshold 0.05)"
+    )
+    rows = np.array([line.split() for line in output.splitlines()[5:]], float)
+    assert rows[:, 1:].sum(0) == pytest.approx([599, errors, errors])
+
+    votes = project.run("make", "vote", "EXPS=seed-*").splitlines()
+    assert [line.split()[0] for line in votes] == ["seed-1", "seed-2", "together"]
+
+
+def compare_what_cannot_be_compared(project: Project) -> None:
+    predictions = project.folder / PREDICTIONS
+    lines = predictions.read_text("utf-8").splitlines(keepends=True)
+    predictions.write_text("".join(lines[:-1]), "utf-8")
+    for sides, problem in {
+        "HEAD": 'found HEAD; expected two to compare: EXPS="A B"',
+        "HEAD workspace": "HEAD and workspace: tested on different images (599 and 598), expected"
+        " the same; 'dvc params diff HEAD workspace' shows how their settings differ",
+        "HEAD seed-*": "HEAD and seed-*: found 1 and 2 runs, expected one on each side or several"
+        " on each",
+        "seed-* *-1": "seed-* and *-1: found seed-1 on both sides, expected different runs",
+        "*-1 *-2": "*-1 and *-2: all runs of a side have the same number of errors, expected runs"
+        " with different seeds",
+    }.items():
+        output = project.run("python", "tools/compare.py", *sides.split(), status=1)
+        assert output == f"error: {problem}\n"
 
 
 def test_a_model_that_is_in_no_cache_is_named(project: Project) -> None:
@@ -112,5 +196,5 @@ def test_a_model_that_is_in_no_cache_is_named(project: Project) -> None:
     output = project.run("python", "tools/vote.py", "HEAD", status=1)
     assert output == (
         "error: HEAD: its models/model.safetensors is neither in the cache nor in a remote;"
-        " train it here, or 'make push' where it was trained\n"
+        " run it here, or 'make push' where it was run\n"
     )

@@ -1,0 +1,67 @@
+"""Files of experiments, commits and the workspace, read through DVC."""
+
+from collections.abc import Callable, Sequence
+from fnmatch import filter as matching
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar
+
+from _tool import ROOT
+
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.repo.experiments.utils import exp_refs
+
+from mnist_pipeline.common.errors import UserError
+
+Content = TypeVar("Content")
+
+
+def expand(pattern: str) -> list[str]:
+    """List the experiments whose names match a shell pattern; if none does, it is a revision.
+
+    The names of experiments, branches and tags have no *, ? or [.
+    """
+    try:
+        with Repo(str(ROOT)) as repo:
+            names = {experiment.name for experiment in exp_refs(repo.scm)}
+    except DvcException as error:
+        raise UserError(str(error)) from None
+    return sorted(matching(names, pattern)) or [pattern]
+
+
+def read_each(
+    revisions: Sequence[str], path: str, read: Callable[[Path], Content]
+) -> list[Content]:
+    """Read the same file of several experiments, commits or the workspace.
+
+    Raises UserError, which names each revision that does not exist or whose file is in no cache or
+    remote.
+    """
+    contents, problems = [], []
+    for revision in revisions:
+        try:
+            contents.append(read_one(revision, path, read))
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("\n       ".join(problems))
+    return contents
+
+
+def read_one(revision: str, path: str, read: Callable[[Path], Content]) -> Content:
+    """Read a file of an experiment, commit or the workspace, from DVC's cache or a remote."""
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / Path(path).name
+        try:
+            # Unlike dvc.api, Repo knows that the project may be a sub-folder of its repository.
+            with Repo(str(ROOT)) as repo, repo.switch(revision):
+                repo.dvcfs.get_file(f"/{path}", str(copy))
+        except DvcException as error:
+            raise UserError(f"{revision}: {error}; 'dvc exp show' lists experiments") from None
+        except FileNotFoundError:
+            raise UserError(
+                f"{revision}: its {path} is neither in the cache nor in a remote; run it here, or"
+                " 'make push' where it was run"
+            ) from None
+        return read(copy)
