@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .project import BIN, Project, ran
+from .project import ALL, BIN, Project, ran
 from .test_folder import write_pictures
 from .test_stale import wait_for_queue
 
@@ -27,14 +27,6 @@ import shutil
 for name in ("test.json", "classes.csv", "reliability.csv", "predictions.csv"):
     shutil.copy(f"kept/metrics/{name}", "metrics")
 shutil.copytree("kept/pictures", "pictures", dirs_exist_ok=True)
-"""
-
-RUN_ALL = """
-import runpy, sys
-
-sys.path.insert(0, "stages")
-for stage in ("download", "preprocess", "train", "evaluate"):
-    runpy.run_path(f"stages/{stage}.py", run_name="__main__")
 """
 
 
@@ -193,7 +185,7 @@ def test_linked_outs_are_replaced_and_the_cache_is_left_alone(project: Project, 
     model = project.folder / "models/model.safetensors"
     assert model.is_symlink() or model.stat().st_nlink == 2
     project.set_params(seed=1)
-    project.run("python", "-c", RUN_ALL)
+    project.stages(*ALL)
     for path in (project.folder / ".dvc/cache/files/md5").rglob("*"):
         if path.is_file():
             digest = hashlib.md5(path.read_bytes()).hexdigest()
