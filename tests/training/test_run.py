@@ -69,9 +69,9 @@ def test_without_a_validation_split_no_epoch_is_the_best(digits_raw: Path, tmp_p
     metrics = json.loads((tmp_path / "train.json").read_text())
     assert set(metrics) == {"epoch", "train_loss", "train_accuracy"}
     before = (tmp_path / "model.safetensors").read_bytes()
-    params.keep = "best"
+    best = params.model_copy(update={"keep": "best"})
     with pytest.raises(UserError, match=r"validation: found no images.*'dvc repro preprocess'"):
-        run.train(params, tmp_path / "data", tmp_path, tmp_path, CPU)
+        run.train(best, tmp_path / "data", tmp_path, tmp_path, CPU)
     assert (tmp_path / "model.safetensors").read_bytes() == before
 
 
