@@ -2,12 +2,18 @@
 
 import os
 import socket
+import sys
 from collections.abc import Callable
+from multiprocessing import set_forkserver_preload
 
 import torch
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing.spawn import start_processes
 
 from mnist_pipeline.common.distributed import process_group
+
+# Where a fork is safe, one process imports what takes seconds, and each rank is a fork of it.
+METHOD = "forkserver" if sys.platform == "linux" else "spawn"
+set_forkserver_preload(["pandas", "sklearn.model_selection", "torch"])
 
 
 def run_ranks(world_size: int, function: Callable[..., None], *arguments: object) -> None:
@@ -15,7 +21,7 @@ def run_ranks(world_size: int, function: Callable[..., None], *arguments: object
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    spawn(_join, (world_size, port, function, arguments), world_size)
+    start_processes(_join, (world_size, port, function, arguments), world_size, start_method=METHOD)
 
 
 def _join(

@@ -14,8 +14,23 @@ from ruamel.yaml import YAML  # what dvc reads YAML with
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent  # not resolved: the environment's, not the base interpreter's
 
+ALL = ["download", "preprocess", "train", "evaluate"]
+
 # On the digits a training of moments, by settings of their own.
 SMALL = {"dataset": "digits", "optimizer": "adam", "epochs": 3, "log_every": 20}
+
+# Scripts one after the other, in an interpreter that imports torch once.
+RUN_SCRIPTS = """
+import runpy, sys
+from pathlib import Path
+
+for script in sys.argv[1:]:
+    sys.path[0] = str(Path(script).parent)
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as end:
+        print("exit code", end.code, flush=True)
+"""
 
 
 class Project:
@@ -76,6 +91,11 @@ class Project:
 
     def dvc(self, *arguments: str, status: int | None = 0, **env: str) -> str:
         return self.run("dvc", *arguments, status=status, cwd=None, **env)
+
+    def stages(self, *names: str, cwd: str | None = None) -> str:
+        """Run the scripts of stages; their output, with the exit code of each that failed."""
+        scripts = [str(self.folder / f"stages/{name}.py") for name in names]
+        return self.run("python", "-c", RUN_SCRIPTS, *scripts, cwd=cwd)
 
     def commit(self, message: str) -> None:
         self.run("git", "add", "--all")

@@ -19,8 +19,8 @@ STAGES = stages()
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_code_listed_is_the_code_loaded(stage: str) -> None:
-    missing = set(code_deps(stage)) - set(listed_deps(stage))
-    surplus = set(listed_deps(stage)) - set(code_deps(stage))
+    loaded, listed = set(code_deps(stage)), set(listed_deps(stage))
+    missing, surplus = loaded - listed, listed - loaded
     assert not missing | surplus, f"'make deps' mends it: {missing=}, {surplus=}"
 
 

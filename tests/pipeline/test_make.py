@@ -1,9 +1,7 @@
 """The two commands of the README, where nothing can be reached and where a mirror can."""
 
 from ..mirror import serve
-from .project import BIN, Project, ran
-
-ALL = ["download", "preprocess", "train", "evaluate"]
+from .project import ALL, BIN, Project, ran
 
 
 def with_environment(project: Project) -> Project:

@@ -57,7 +57,7 @@ def test_push_and_pull(project: Project, s3: str, tmp_path: Path) -> None:
     project.run("git", "remote", "add", "origin", git_remote)
     project.run("git", "push", "--quiet", "origin", "main")
     expected = project.outs()
-    project.dvc("exp", "run", "--name", "other", "-S", "seed=1")
+    project.dvc("exp", "run", "--name", "other", "-S", "seed=1", "train")
     experiment = project.outs()
     project.run("git", "checkout", ".")
     project.dvc("checkout")
@@ -81,6 +81,6 @@ def test_push_and_pull(project: Project, s3: str, tmp_path: Path) -> None:
     assert ran(output) == []
     assert "up to date" in output
 
-    output = clone.dvc("exp", "run", "--pull", "-S", "seed=1")
+    output = clone.dvc("exp", "run", "--pull", "-S", "seed=1", "train")
     assert ran(output) == [], "the run cache has this experiment"
     assert clone.outs() == experiment

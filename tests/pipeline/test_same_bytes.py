@@ -2,46 +2,38 @@
 
 from pathlib import Path
 
-import pytest
-
-from .project import Project, ran
-
-ALL = ["download", "preprocess", "train", "evaluate"]
+from .project import ALL, Project, ran
 
 
-def test_forced_again(project: Project) -> None:
+def test_forced_again_with_workers_and_another_log(project: Project) -> None:
     before = project.outs(), (project.folder / "dvc.lock").read_bytes()
+    project.set_params(num_workers=4, log_every=3)
     assert ran(project.dvc("repro", "--force")) == ALL
     assert (project.outs(), (project.folder / "dvc.lock").read_bytes()) == before
 
 
-def test_by_hand_from_anywhere_with_workers_and_another_log(project: Project) -> None:
+def test_by_hand_from_anywhere(project: Project) -> None:
     before = project.outs()
-    project.set_params(num_workers=4, log_every=3)
-    for stage in ALL:
-        script = str(project.folder / f"stages/{stage}.py")
-        project.run("python", script, cwd="/")
+    assert "exit code" not in project.stages(*ALL, cwd="/")
     assert project.outs() == before
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_with_workers_that_are_not_forked(project: Project, tmp_path: Path, method: str) -> None:
-    """As on macOS, and on Linux from Python 3.14: a worker imports the script again."""
+def test_with_workers_that_are_not_forked(project: Project, tmp_path: Path) -> None:
+    """As on macOS: a worker imports the script again."""
     before = project.outs()
-    expected = project.run("python", "stages/train.py")
     project.set_params(num_workers=2)
     (tmp_path / "sitecustomize.py").write_text(
-        f"import multiprocessing; multiprocessing.set_start_method({method!r}, force=True)"
+        "import multiprocessing; multiprocessing.set_start_method('spawn', force=True)"
     )
     output = project.run("python", "stages/train.py", PYTHONPATH=str(tmp_path))
     assert project.outs() == before
-    assert output.splitlines()[:-1] == expected.splitlines()[:-1], "the last line has the time"
+    assert output.count("Training on") == output.count("Epoch [3/3]: train loss") == 1
 
 
 def test_in_a_temporary_copy(project: Project) -> None:
     before = (project.folder / "dvc.lock").read_bytes()
-    output = project.dvc("exp", "run", "--temp", "--force", "--name", "again")
-    assert ran(output) == ALL
+    options = ("--temp", "--force", "--single-item", "--name", "again")
+    assert ran(project.dvc("exp", "run", *options, "train")) == ["train"]
     ref = project.run("git", "for-each-ref", "--format=%(refname)", "refs/exps").strip()
     assert project.run("git", "show", f"{ref}:dvc.lock").encode() == before
 

@@ -21,11 +21,54 @@ models.mlp.hidden_sizes: [[32], [64, 32]]
 epochs: {low: 1, high: 2}
 """
 
+# Stages of moments, whose metrics follow from the settings.
+DVC_YAML = """
+stages:
+  preprocess:
+    cmd: echo nothing
+    deps: [stages/preprocess.py]
+  train:
+    cmd: python stages/train.py
+    deps: [stages/train.py]
+    params: [optimizer, "optimizers.${optimizer}", models.mlp, epochs]
+    outs: [models/model.safetensors]
+    metrics:
+      - metrics/train.json: {cache: false}
+  evaluate:
+    cmd: python stages/evaluate.py
+    deps: [models/model.safetensors]
+    metrics:
+      - metrics/test.json: {cache: false}
+"""
+TRAIN = """
+import json, zlib
+from pathlib import Path
 
-def prepare(project: Project, space: str) -> Project:
+loss = zlib.crc32(Path("params.yaml").read_bytes())
+Path("models/model.safetensors").write_text(str(loss))
+Path("metrics/train.json").write_text(json.dumps({"validation_loss": loss}))
+"""
+EVALUATE = """
+import json
+from pathlib import Path
+
+loss = int(Path("models/model.safetensors").read_text())
+Path("metrics/test.json").write_text(json.dumps({"loss": loss}))
+"""
+
+
+def prepare(project: Project, train: str = TRAIN) -> Project:
+    """Replace the space and the stages."""
     (project.folder / ".venv").symlink_to(BIN.parent)
-    (project.folder / "search.yaml").write_text(space)
-    project.commit("a space")
+    contents = {
+        "search.yaml": SPACE,
+        "dvc.yaml": DVC_YAML,
+        "stages/train.py": train,
+        "stages/evaluate.py": EVALUATE,
+    }
+    for name, content in contents.items():
+        (project.folder / name).write_text(content)
+    project.commit("a space and stages")
     return project
 
 
@@ -70,19 +113,19 @@ def wait_for_trial(project: Project, search: subprocess.Popen, log: Path, finish
 
 
 def test_a_search_killed_in_a_trial_and_continued_by_two_workers(
-    project: Project, tmp_path: Path
+    clone: Project, tmp_path: Path
 ) -> None:
-    prepare(project, SPACE)
+    project = prepare(clone)
     log = tmp_path / "log"
-    search = start(project, log, "TRIALS=4")
+    search = start(project, log, "TRIALS=3")
     wait_for_trial(project, search, log, finished=1)
     os.killpg(search.pid, signal.SIGKILL)
     search.wait()
 
-    output = project.run("make", "search", "TRIALS=4", "WORKERS=2")
-    assert ": 1 of 4 trials finished" in output
+    output = project.run("make", "search", "TRIALS=3", "WORKERS=2")
+    assert ": 1 of 3 trials finished" in output
     trials = {t.number: t for t in trials_of(project) if t.state == TrialState.COMPLETE}
-    assert len(trials) == 4
+    assert len(trials) == 3
     assert 1 not in trials, "it was killed"
 
     experiments = experiments_of(project)
@@ -100,7 +143,7 @@ def test_a_search_killed_in_a_trial_and_continued_by_two_workers(
             "epochs": epochs,
         }
     losses = {e["metrics"]["metrics/test.json"]["data"]["loss"] for e in experiments.values()}
-    assert len(losses) == 4, "each has test metrics of its own"
+    assert len(losses) == 3, "each has test metrics of its own"
     assert project.run("git", "status", "--porcelain") == ""
     assert project.run("git", "branch", "--show-current") == "main\n"
     assert [*(project.folder / ".dvc/tmp/search/clones").iterdir()] == [], "that of the kill too"
@@ -116,9 +159,9 @@ def test_a_search_killed_in_a_trial_and_continued_by_two_workers(
 
 
 def test_code_changed_during_a_search_is_not_what_its_trials_run(
-    project: Project, tmp_path: Path
+    clone: Project, tmp_path: Path
 ) -> None:
-    prepare(project, SPACE)
+    project = prepare(clone)
     (project.folder / ".dvc/tmp/search").mkdir(parents=True)
     (project.folder / ".dvc/tmp/search/trials.db-journal").touch()  # no name in there is parsed
     log = tmp_path / "log"
@@ -131,10 +174,9 @@ def test_code_changed_during_a_search_is_not_what_its_trials_run(
     assert project.run("git", "status", "--porcelain") == " M stages/train.py\n"
 
 
-def test_three_failed_trials_in_a_row_end_a_search(project: Project) -> None:
-    (project.folder / "stages/train.py").write_text("raise SystemExit('error: no luck today')\n")
-    prepare(project, SPACE)
-    output = project.run("make", "search", status=2)
+def test_three_failed_trials_in_a_row_end_a_search(clone: Project) -> None:
+    prepare(clone, train="raise SystemExit('error: no luck today')\n")
+    output = clone.run("make", "search", status=2)
     assert "trial 0 failed: no luck today: optimizer=" in output
     assert output.count("failed: no luck today") == 3
     assert "error: 3 trials in a row failed" in output

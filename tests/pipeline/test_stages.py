@@ -14,17 +14,20 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from .project import Project
+from .project import ALL, Project
 
 
 def test_a_wrong_params_file_ends_every_stage_before_it_writes(project: Project) -> None:
     before = project.outs()
     project.set_params(epochs=-1, loss="mae")
-    for stage in ("download", "preprocess", "train", "evaluate"):
-        output = project.run("python", f"stages/{stage}.py", status=2)
-        assert "epochs: found -1, expected greater than or equal to 1" in output
-        assert "loss: found mae, expected one of cross_entropy, nll, mse, bce" in output
-        assert "Traceback" not in output
+    output = project.stages(*ALL)
+    assert output.count("exit code 2") == len(ALL)
+    for problem in (
+        "epochs: found -1, expected greater than or equal to 1",
+        "loss: found mae, expected one of cross_entropy, nll, mse, bce",
+    ):
+        assert output.count(problem) == len(ALL)
+    assert "Traceback" not in output
     assert project.outs() == before
 
 
@@ -42,19 +45,26 @@ def test_the_tables_agree_with_the_summary(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "missing", "advice"),
+    "missing",
     [
-        ("preprocess", "data/raw/dataset.json", "dvc repro download"),
-        ("train", "data/processed/train/images.npy", "dvc repro preprocess"),
-        ("train", "data/processed/dataset.json", "dvc repro preprocess"),
-        ("evaluate", "data/processed/test/labels.npy", "dvc repro preprocess"),
-        ("evaluate", "models/model.safetensors", "dvc repro train"),
+        [
+            ("preprocess", "data/raw/dataset.json", "dvc repro download"),
+            ("train", "data/processed/train/images.npy", "dvc repro preprocess"),
+            ("evaluate", "data/processed/test/labels.npy", "dvc repro preprocess"),
+        ],
+        [
+            ("train", "data/processed/dataset.json", "dvc repro preprocess"),
+            ("evaluate", "models/model.safetensors", "dvc repro train"),
+        ],
     ],
 )
-def test_a_missing_input_is_named(project: Project, stage: str, missing: str, advice: str) -> None:
-    (project.folder / missing).unlink()
-    output = project.run("python", f"stages/{stage}.py", status=1)
-    assert re.search(f"{missing}: no such file.*; '{advice}' writes it", output, re.IGNORECASE)
+def test_a_missing_input_is_named(project: Project, missing: list[tuple[str, str, str]]) -> None:
+    for _, name, _ in missing:
+        (project.folder / name).unlink()
+    output = project.stages(*(stage for stage, _, _ in missing))
+    assert output.count("exit code 1") == len(missing)
+    for _, name, advice in missing:
+        assert re.search(f"{name}: no such file.*; '{advice}' writes it", output, re.IGNORECASE)
     assert "Traceback" not in output
 
 
@@ -75,11 +85,8 @@ def test_the_wrong_python_is_told_how_to_get_the_right_one(
             assert "Traceback" not in output
 
 
-def test_a_terminal_shows_a_bar_and_a_log_does_not(project: Project) -> None:
-    project.set_params(batch_size=2, log_every=20)
-    log = project.run("python", "stages/train.py")
-    assert "Step [" in log
-    assert "images/s" not in log
+def test_a_terminal_shows_a_bar(project: Project) -> None:
+    project.set_params(epochs=1, batch_size=4)
     terminal, end = pty.openpty()
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("4H", 30, 120, 0, 0))  # rows and columns
     process = subprocess.Popen(
@@ -92,33 +99,15 @@ def test_a_terminal_shows_a_bar_and_a_log_does_not(project: Project) -> None:
             shown += chunk
     os.close(terminal)
     assert process.wait(100) == 0
-    bar = re.compile(rb"Epoch \[3/3\]: +\d+%\|.*/1078 \[\d\d:\d\d<\d\d:\d\d, .* images/s, loss=\d")
+    bar = re.compile(rb"Epoch \[1/1\]: +\d+%\|.*/539 \[\d\d:\d\d<\d\d:\d\d, .* images/s, loss=\d")
     assert bar.search(shown), shown
-    assert shown.count(b"Epoch [3/3]: train loss") == 1
+    assert shown.count(b"Epoch [1/1]: train loss") == 1
 
 
-def test_training_without_a_validation_split(project: Project) -> None:
-    output = project.dvc("exp", "run", "-S", "validation_fraction=0", "-S", "epochs=1")
-    assert "1198 train, 0 validation" in output
-    assert set(project.read("metrics/train.json")) == {"epoch", "train_loss", "train_accuracy"}
-
-
-def test_no_epoch_is_the_best_one_without_validation(project: Project) -> None:
-    project.set_params(validation_fraction=0)
-    project.run("python", "stages/preprocess.py")
-    project.set_params(validation_fraction=0.1, keep="best")
-    before = project.outs()
-    output = project.run("python", "stages/train.py", status=1)
-    assert "data/processed/validation: found no images" in output
-    assert "'dvc repro preprocess' writes them" in output
-    assert project.outs() == before
-
-
-def test_train_prints_the_line_of_the_tutorial(project: Project) -> None:
-    output = project.run("python", "stages/train.py", status=0)
-    assert "Epoch [1/3], Step [17/17], Loss: " not in output  # log_every: 20 is past the end
+def test_a_log_has_the_lines_of_the_tutorial(project: Project) -> None:
     project.set_params(log_every=10)
-    assert "\nEpoch [1/3], Step [10/17], Loss: " in project.run("python", "stages/train.py")
-    output = project.run("python", "stages/evaluate.py")
+    train, evaluate = project.stages("train", "evaluate").split("Accuracy")
+    assert "\nEpoch [1/3], Step [10/17], Loss: " in train
+    assert "images/s" not in train, "no bar"
     accuracy = project.read("metrics/test.json")["accuracy"]
-    assert f"Accuracy of the model on the 599 test images: {100 * accuracy:.2f}%\n" == output
+    assert f" of the model on the 599 test images: {100 * accuracy:.2f}%\n" == evaluate

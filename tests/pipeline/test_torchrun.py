@@ -26,24 +26,31 @@ def curve(project: Project) -> list[list[float]]:
         return [[float(value) for value in row][2:] for row in list(csv.reader(file))[1:]]
 
 
-def test_one_two_and_four_processes_learn_alike(project: Project) -> None:
+def test_one_and_three_processes_learn_alike(project: Project) -> None:
     images = len(load_split(project.folder / "data/processed", "train"))
-    size = next(size for size in range(20, 99) if 0 < images % size < 4)  # too few to share at last
+    # The last batch of an epoch has too few images for all.
+    size = next(size for size in range(20, 400) if 0 < images % size < 3)
     project.set_params(batch_size=size, augmentation="affine", epochs=4)
     curves = []
-    for launcher in ("python", *(f"torchrun --standalone --nproc-per-node {n}" for n in (4, 2))):
-        project.set_params(launcher=launcher)
-        output = project.dvc("repro", "--single-item", "train", OMP_NUM_THREADS="1")
-        assert ran(output) == ["train"]
+    for launcher in (["python"], ["torchrun", "--standalone", "--nproc-per-node", "3"]):
+        output = project.run(*launcher, "stages/train.py", OMP_NUM_THREADS="1")
         assert output.count("Epoch [4/4]: train loss") == 1, "one process speaks"
         curves.append(curve(project))
-    one, *others = curves
-    for other in others:
-        for row, expected in zip(other, one, strict=True):
-            assert row == pytest.approx(expected, abs=1e-3)
-    lock = (project.folder / "dvc.lock").read_bytes()
-    project.dvc("repro", "--force", "--single-item", "train", OMP_NUM_THREADS="1")
-    assert (project.folder / "dvc.lock").read_bytes() == lock
+    for row, expected in zip(*curves, strict=True):
+        assert row == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def two_processes(digits_run: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The digits, trained by two processes of one host. Not to be changed by a test."""
+    project = digits_run.copy(tmp_path_factory.mktemp("torchrun") / "two processes")
+    project.set_params(
+        epochs=12, model="cnn", augmentation="affine", keep="best",
+        launcher="torchrun --standalone --nproc-per-node 2",
+    )  # fmt: skip
+    output = project.dvc("repro", "--single-item", "train", OMP_NUM_THREADS="1")
+    assert ran(output) == ["train"]
+    return project
 
 
 class Hosts(NamedTuple):
@@ -94,16 +101,11 @@ def hosts(tmp_path: Path) -> Iterator[Hosts]:
 
 
 def test_a_host_killed_in_mid_training_and_started_again(
-    project: Project, hosts: Hosts, tmp_path: Path
+    two_processes: Project, hosts: Hosts, tmp_path: Path
 ) -> None:
+    undisturbed = two_processes.outs()
+    project = two_processes.copy(tmp_path / "on the first host")
     project.env |= {"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-    project.set_params(
-        epochs=12, model="cnn", augmentation="affine", keep="best",
-        launcher="torchrun --standalone --nproc-per-node 2",
-    )  # fmt: skip
-    project.dvc("repro")
-    undisturbed = project.outs()
-
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -117,7 +119,7 @@ def test_a_host_killed_in_mid_training_and_started_again(
     shutil.rmtree(second.folder / "models")
     on_first, on_second = hosts.prefixes
     logs = [tmp_path / f"log {number}" for number in (1, 2, 3)]
-    processes = [start(project, logs[0], *on_first, "dvc", "repro")]
+    processes = [start(project, logs[0], *on_first, "dvc", "repro", "-s", "train")]
     try:
         processes.append(start(second, logs[1], *on_second, *line.split(), "stages/train.py"))
         wait_until(lambda: "Epoch [3/12]: train loss" in logs[0].read_text(), processes[0])
@@ -155,11 +157,10 @@ def run_two_agents(first: Project, second: Project, tmp_path: Path) -> tuple[lis
     return statuses, "".join(log.read_text() for log in logs)
 
 
-def test_two_hosts_may_share_a_file_system(project: Project, tmp_path: Path) -> None:
+def test_two_hosts_may_share_a_file_system(two_processes: Project, tmp_path: Path) -> None:
+    expected = two_processes.outs()
+    project = two_processes.copy(tmp_path / "shared")
     project.env["OMP_NUM_THREADS"] = "1"
-    project.set_params(epochs=40, batch_size=500)  # every epoch writes files
-    project.run("torchrun", "--standalone", "--nproc-per-node", "2", "stages/train.py")
-    expected = project.outs()
     for name in ("models/model.safetensors", "metrics/train.json", "metrics/history.csv"):
         (project.folder / name).unlink()
     statuses, output = run_two_agents(project, project, tmp_path)

@@ -1,9 +1,11 @@
-"""A run on two hosts: what they must have in common, and what they may not."""
+"""A whole run: of every setting, and on two hosts, of what they must have in common."""
 
 import io
+import json
 import shutil
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,12 +14,65 @@ from mnist_pipeline.common.distributed import all_gather, barrier, rank
 from mnist_pipeline.common.errors import UserError
 from mnist_pipeline.common.params import TrainParams
 from mnist_pipeline.common.tensors import load_tensors
+from mnist_pipeline.splits.write import read_raw, write_splits
 from mnist_pipeline.training import run
 from mnist_pipeline.training.checkpoints import agree
 
 from ..ranks import run_ranks
 from .test_loop import CPU, KilledError
 from .test_optimizers import PARAMS
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "sgd", "optimizers.sgd.lr": 0.1, "optimizers.sgd.momentum": 0.9,
+         "optimizers.sgd.nesterov": True, "schedule": "one_cycle"},
+        {"optimizer": "adamw", "schedule": "cosine", "loss": "bce", "normalization": "standard"},
+        {"optimizer": "rmsprop", "schedule": "step", "loss": "mse", "keep": "best"},
+        {"optimizer": "adam", "models.mlp.hidden_sizes": [500], "models.mlp.activation": "gelu",
+         "models.mlp.dropout": 0.2, "loss": "nll", "shuffle": False},
+        {"optimizer": "adam", "model": "cnn", "models.cnn.pooling": "average",
+         "models.cnn.head": [32], "models.cnn.dropout": 0.1},
+    ],
+    ids=lambda changes: next(iter(changes.values())),
+)  # fmt: skip
+def test_every_model_setting_loss_optimizer_and_schedule_trains(
+    digits_folder: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    settings = PARAMS.model_dump() | {"epochs": 3}
+    for name, value in changes.items():
+        *blocks, key = name.split(".")
+        chosen = settings
+        for block in blocks:
+            chosen = chosen[block]
+        chosen[key] = value
+    run.train(TrainParams.model_validate(settings), digits_folder, tmp_path, tmp_path, CPU)
+    assert json.loads((tmp_path / "train.json").read_text())["validation_accuracy"] > 0.6
+
+
+@pytest.mark.parametrize("batch_size", [64, 5000])  # in the second step; in the last one
+def test_a_run_that_diverges_writes_no_model(
+    digits_folder: Path, tmp_path: Path, batch_size: int
+) -> None:
+    settings = PARAMS.model_dump() | {"epochs": 1, "batch_size": batch_size}
+    settings["optimizers"]["sgd"]["lr"] = 1e38
+    with pytest.raises(UserError, match="training has diverged"):
+        run.train(TrainParams.model_validate(settings), digits_folder, tmp_path, tmp_path, CPU)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_validation_split_no_epoch_is_the_best(digits_raw: Path, tmp_path: Path) -> None:
+    write_splits(read_raw(digits_raw), 0, tmp_path / "data")
+    params = TrainParams.model_validate(PARAMS.model_dump() | {"epochs": 1})
+    run.train(params, tmp_path / "data", tmp_path, tmp_path, CPU)
+    metrics = json.loads((tmp_path / "train.json").read_text())
+    assert set(metrics) == {"epoch", "train_loss", "train_accuracy"}
+    before = (tmp_path / "model.safetensors").read_bytes()
+    best = params.model_copy(update={"keep": "best"})
+    with pytest.raises(UserError, match=r"validation: found no images.*'dvc repro preprocess'"):
+        run.train(best, tmp_path / "data", tmp_path, tmp_path, CPU)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
 
 
 @pytest.mark.parametrize("folders", [["shared", "shared"], ["first", "second"]])
