@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from mnist_pipeline.common.tensors import load_tensors
@@ -49,11 +50,11 @@ def test_a_kill_in_every_stage(project: Project, tmp_path: Path) -> None:
     for name in ("models/model.safetensors", "dvc.lock"):
         (project.folder / name).unlink()
 
-    logs = []
+    logs: list[Path] = []
     for place, sent in PLACES.items():
         logs.append(tmp_path / f"log {len(logs)}")
         process = start(project, logs[-1], "make", "repro")
-        wait_until(lambda place=place: any(project.folder.glob(place)), process)
+        wait_until(partial(is_there, project.folder, place), process)
         kill(process, sent)
         for name, content in project.outs().items():
             if name == "models/checkpoint.safetensors":
@@ -68,6 +69,10 @@ def test_a_kill_in_every_stage(project: Project, tmp_path: Path) -> None:
     output = "".join(log.read_text() for log in logs)
     assert "Resuming after epoch" in output
     assert not OUR_FRAME.search(output), output
+
+
+def is_there(folder: Path, pattern: str) -> bool:
+    return any(folder.glob(pattern))
 
 
 def kill(process: subprocess.Popen[bytes], sent: signal.Signals) -> None:
