@@ -2,8 +2,9 @@
 
     python tools/vote.py EXPERIMENT...
 
-Each EXPERIMENT is an experiment, branch, tag or commit, or "workspace"; DVC provides its model from
-the cache or a remote. Members of an ensemble can thus be trained in parallel in the queue.
+Each EXPERIMENT is an experiment, branch, tag or commit, "workspace", or a pattern such as "best-*".
+DVC provides the models from the cache or a remote, so the members of an ensemble can be trained in
+parallel in the queue.
 """
 
 import argparse
@@ -29,7 +30,7 @@ def main() -> None:
     """Load every model and the test split, print one line per model and one for the vote."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
-        "patterns", nargs="+", metavar="EXPERIMENT", help="experiment, commit or workspace"
+        "patterns", nargs="+", metavar="EXPERIMENT", help="experiment, pattern, commit or workspace"
     )
     experiments = [name for pattern in parser.parse_args().patterns for name in expand(pattern)]
     device = set_up(HardwareParams(arithmetic="native", device="auto", threads="auto"))
