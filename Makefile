@@ -18,7 +18,8 @@ UNREACHABLE := .dvc/tmp/sources-unreachable
 RWLOCK := .dvc/tmp/rwlock
 HEAL := test ! -e $(RWLOCK) || $(BIN)/python -m json.tool $(RWLOCK) >/dev/null 2>&1 || rm -f $(RWLOCK)
 
-.PHONY: help env repro digits queue search vote compare report push export demo check test lint bench lock deps
+.PHONY: help env repro digits queue search vote compare report board push export demo check test lint \
+  bench lock deps
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -62,15 +63,17 @@ compare: env-repro  ## is one of EXPS="a b" (default: HEAD workspace) better? (C
 report: env-report  ## write reports/index.html: metrics, plots, pictures and experiments on one page
 	@$(BIN)/python tools/report.py
 
+board: env-board  ## watch runs in TensorBoard, PORT=n
+	@$(BIN)/python tools/board.py $(if $(PORT),--port '$(PORT)')
+
 push: env-push  ## push the cache and the files of all runs to DVC's default remote
 	@$(BIN)/python tools/push.py
 
 export: env-export  ## export the model to models/model.onnx, checked against PyTorch
 	@$(BIN)/python tools/export.py
 
-PORT ?= 8028
 demo: env-repro  ## serve a page on which to draw digits, PORT=n (a browser elsewhere: ALLOW=host:port)
-	@$(BIN)/python tools/demo.py --port $(PORT) $(if $(ALLOW),--allow '$(ALLOW)')
+	@$(BIN)/python tools/demo.py $(if $(PORT),--port '$(PORT)') $(if $(ALLOW),--allow '$(ALLOW)')
 
 # pytest runs one worker per core, so more threads would only wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest

@@ -109,6 +109,9 @@ def test_a_folder_of_a_larger_repository(quick_project: Project, tmp_path: Path)
     search(project)
     assert {"one", "two"} < set(experiments_of_head(project))
     vote(project, "HEAD", "one", "two", "workspace")
+    code = "import runs; print(*runs.find_runs({}))"
+    found = project.run("python", "-c", code, PYTHONPATH="tools").split()
+    assert {"HEAD", "one", "two"} < set(found)
     report(project, "one", "two")
     assert other.read_text() == "changed by another team\n"
 
