@@ -99,7 +99,7 @@ def test_a_terminal_shows_a_bar(project: Project) -> None:
             shown += chunk
     os.close(terminal)
     assert process.wait(100) == 0
-    bar = re.compile(rb"Epoch \[1/1\]: +\d+%\|.*/539 \[\d\d:\d\d<\d\d:\d\d, .* images/s, loss=\d")
+    bar = re.compile(rb"Epoch \[1/1\]: +\d+%\|.*/1078 \[\d\d:\d\d<\d\d:\d\d, .* images/s, loss=\d")
     assert bar.search(shown), shown
     assert shown.count(b"Epoch [1/1]: train loss") == 1
 
