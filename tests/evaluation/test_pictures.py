@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
@@ -25,6 +25,7 @@ from mnist_pipeline.model.networks import Normalize, mlp
 NAMES = st.lists(st.text(st.characters(codec="utf-8"), max_size=60), min_size=1, max_size=12)
 
 
+@settings(deadline=None)
 @given(names=NAMES, seed=st.integers(0, 9))
 def test_any_classes_can_be_drawn(names: list[str], seed: int) -> None:
     generator = np.random.default_rng(seed)
