@@ -20,7 +20,7 @@ from mnist_pipeline.splits.batches import load_split
 
 from .test_prepare import distance
 
-COUNT = 6
+COUNT = 4
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != TURNED])
