@@ -90,7 +90,7 @@ lint: env-dev  ## ruff (lint and format) and mypy
 	$(BIN)/python -m mypy
 	$(BIN)/python -m mypy --platform win32 --cache-dir .mypy_cache/win32 src stages tools
 
-bench: env-repro  ## measure speed and accuracy (an hour; QUICK=1: two to five minutes)
+bench: env-repro  ## measure speed (half an hour; QUICK=1: two to five minutes)
 	@$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick)
 
 COMPILE := $(BIN)/uv pip compile --universal --python-version 3.10 --generate-hashes --no-emit-index-url \

@@ -43,8 +43,10 @@ def main() -> None:
     for argument in parser.parse_args().recipes:
         recipe, _, seeds = argument.partition("=")
         if recipe not in RECIPES or not re.fullmatch("[1-9][0-9]*", seeds):
-            names = "|".join(RECIPES)
-            raise UserError(f"found {argument}, expected {names}, = and a number of seeds")
+            raise UserError(
+                f"found {argument}, expected RECIPE=SEEDS, such as quick=10; recipes:"
+                f" {', '.join(RECIPES)}"
+            )
         measure(recipe, int(seeds))
     text = README.read_text("utf-8")
     with atomic(README) as temporary:
@@ -63,7 +65,7 @@ def measure(recipe: str, num_seeds: int) -> None:
             save("recipes", rows | {recipe: summary(row)})
     if num_seeds > 1:
         models = [f"{recipe}-{seed}" for seed in range(num_seeds)]
-        output = command("python", "tools/vote.py", *models)
+        output = python("tools/vote.py", *models)
         accuracy = float(found(r"^together +([\d.]+)%", output)[0])
         row["vote"] = {"models": num_seeds, "accuracy": accuracy}
         save("recipes", rows | {recipe: summary(row)})
@@ -79,8 +81,8 @@ def train(recipe: str, seed: int, seeds: Row) -> Row:
     name = f"{recipe}-{seed}"
     options = shlex.split((ROOT / "recipes" / recipe).read_text("utf-8"))
     # Forced, because the run cache does not know how long a training took.
-    experiment = ("dvc", "exp", "run", "--temp", "--force", "--name", name)
-    output = command(*experiment, *options, "-S", f"seed={seed}")
+    experiment = ("-m", "dvc", "exp", "run", "--temp", "--force", "--name", name)
+    output = python(*experiment, *options, "-S", f"seed={seed}")
     precision, threads = found(r"^Training on .* in (\w+), (\d+) threads?$", output)
     (seconds,) = found(r"^Trained .* in ([\d.]+) s$", output)
     (accuracy,) = found(r"^Accuracy of the model on .*: ([\d.]+)%$", output)
@@ -93,12 +95,12 @@ def train(recipe: str, seed: int, seeds: Row) -> Row:
     }
 
 
-def command(*words: str) -> str:
-    """Run a command of this environment in the project. Raises UserError: it failed."""
-    line = [sys.executable, *words[1:]] if words[0] == "python" else [sys.executable, "-m", *words]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, encoding="utf-8")
+def python(*arguments: str) -> str:
+    """Run this Python in the project; return its output. Raises UserError: it failed."""
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
     if done.returncode:
-        raise UserError(f"{' '.join(words)}:\n{done.stdout}{done.stderr}")
+        raise UserError(f"{shlex.join(command)} failed:\n{done.stdout}{done.stderr}")
     return done.stdout
 
 

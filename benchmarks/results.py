@@ -36,7 +36,7 @@ def machine() -> dict[str, Any]:
 
 
 def kind(machine: dict[str, Any]) -> str:
-    """Name of a kind of machine, such as "AMD EPYC, avx2, 2 cores"."""
+    """Name of a kind of machine, such as "AMD EPYC, AVX2, 2 cores"."""
     best_flag = [flag.upper() for flag in machine["flags"][-1:]]
     cores = [f"{machine['cores']} cores"]
     return ", ".join([machine["gpu"] or machine["processor"], *best_flag, *cores])

@@ -25,7 +25,7 @@ MIN_COLUMNS = 16
 """For at least so many outputs MKL rounded alike on the CPUs of different vendors."""
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": partial(nn.ReLU, inplace=True),  # what comes before does not need its outputs
+    "relu": partial(nn.ReLU, inplace=True),  # no layer before it needs its own outputs again
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
     "leaky_relu": nn.LeakyReLU,
