@@ -60,8 +60,8 @@ vote: env-repro  ## accuracy of the models of EXPS="a b ..." and of their averag
 compare: env-repro  ## is one of EXPS="a b" (default: HEAD workspace) better? (CLASSES=1: in which classes)
 	@set -f; $(BIN)/python tools/compare.py $(EXPS) $(if $(CLASSES),--classes)
 
-report: env-report  ## write reports/index.html: metrics, plots, pictures and experiments on one page
-	@$(BIN)/python tools/report.py
+report: env-report  ## write reports/index.html: metrics, plots, pictures, experiments (BASE=commit: beside it)
+	@$(BIN)/python tools/report.py $(if $(BASE),--base '$(BASE)')
 
 board: env-board  ## watch runs in TensorBoard, PORT=n
 	@$(BIN)/python tools/board.py $(if $(PORT),--port '$(PORT)')
@@ -87,8 +87,8 @@ test: lint  ## lint, types and all tests
 lint: env-dev  ## ruff (lint and format) and mypy
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
-	$(BIN)/python -m mypy
-	$(BIN)/python -m mypy --platform win32 --cache-dir .mypy_cache/win32 src stages tools
+	$(BIN)/python -m mypy --platform win32 --cache-dir .mypy_cache/win32 src stages tools & \
+	  windows=$$!; $(BIN)/python -m mypy && wait $$windows
 
 bench: env-repro  ## measure speed (half an hour; QUICK=1: two to five minutes)
 	@$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick)

@@ -1,10 +1,12 @@
 """What several tests need: real digits everywhere, real MNIST where MNIST_MIRROR names it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from mnist_pipeline.common.openmp import limit_spinning
 
@@ -19,6 +21,30 @@ from mnist_pipeline.splits.batches import ImageDataset, load_info, load_split, m
 from mnist_pipeline.splits.write import read_raw, write_splits
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# What the tests start from, whatever is chosen in params.yaml.
+CHOSEN = {
+    "dataset": "mnist", "folder": "data/none", "picture": "glyph", "image_size": 28, "channels": 1,
+    "model": "mlp", "optimizer": "sgd",
+}  # fmt: skip
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: tests of the queue, of kills and of browsers mostly wait."""
+    return (os.cpu_count() or 1) + 1
+
+
+def shared(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], object]) -> Path:
+    """A folder that `build` makes once for all of pytest's workers."""
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    finished = root / f"{name} is finished"
+    with FileLock(root / f"{name}.lock"):
+        if not finished.exists():
+            build(root / name)
+            finished.touch()
+    return root / name
 
 
 @pytest.fixture(scope="session")
@@ -53,10 +79,12 @@ def digits(digits_folder: Path) -> ImageDataset:
 @pytest.fixture(scope="session")
 def mnist_folder(mnist_mirror: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MNIST's splits with all 60,000 images to train on, as in the tutorial."""
-    folder = tmp_path_factory.mktemp("mnist")
-    download("mnist", [mnist_mirror], folder / "raw")
-    write_splits(read_raw(folder / "raw"), 0.0, folder / "processed")
-    return folder / "processed"
+
+    def build(folder: Path) -> None:
+        download("mnist", [mnist_mirror], folder / "raw")
+        write_splits(read_raw(folder / "raw"), 0.0, folder / "processed")
+
+    return shared(tmp_path_factory, "mnist", build) / "processed"
 
 
 @pytest.fixture(scope="session")
@@ -67,6 +95,10 @@ def model_file(
     folder = digits_folder
     if os.environ.get("MNIST_MIRROR"):
         folder = request.getfixturevalue("mnist_folder")
+    return shared(tmp_path_factory, "model", partial(train_model, folder)) / "model.safetensors"
+
+
+def train_model(folder: Path, models: Path) -> None:
     training, info = load_split(folder, "train"), load_info(folder)
     spec = ModelSpec(
         model="mlp",
@@ -86,9 +118,8 @@ def model_file(
             optimizer.zero_grad()
             LOSSES[spec.loss].mean(model(images), labels).backward()
             optimizer.step()
-    path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    save_model(path, model, spec, {})
-    return path
+    models.mkdir()
+    save_model(models / "model.safetensors", model, spec, {})
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Write reports/index.html: what DVC knows about the workspace, compared with HEAD, on one page.
+"""Write reports/index.html: what DVC knows of the workspace, compared with a commit, on one page.
 
 The page needs neither a network nor scripts. DVC's Vega-Lite plots become inline SVG, which takes
 its colors from the page, light or dark.
@@ -57,13 +57,15 @@ def main() -> None:
     """Ask DVC, render the page, write it."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--timeout", type=float, default=120, help="seconds to wait for DVC")
-    timeout = parser.parse_args().timeout
+    parser.add_argument("--base", default="HEAD", help="commit to compare with (default: HEAD)")
+    arguments = parser.parse_args()
+    timeout, base = arguments.timeout, arguments.base
     with tempfile.TemporaryDirectory() as folder:
         commands = [
-            ("plots diff", "--json", "--out", folder),
+            ("plots diff", base, "--json", "--out", folder),
             ("exp show", "--json", "--num", "3"),
-            ("metrics diff", "--json", "--all"),
-            ("params diff", "--json", "--all", "--deps"),
+            ("metrics diff", base, "--json", "--all"),
+            ("params diff", base, "--json", "--all", "--deps"),
             ("status", "--json"),
             ("stage list",),
         ]
@@ -74,6 +76,7 @@ def main() -> None:
         template = jinja2.Template(TEMPLATE.read_text("utf-8"), autoescape=True, trim_blocks=True)
         page = template.render(  # reads the pictures in `folder`
             now=datetime.now().astimezone(),
+            base=base,
             errors=errors,
             metrics=metrics.parse(),
             interval=accuracy_interval(),

@@ -4,7 +4,35 @@ from pathlib import Path
 
 import pytest
 
-from .project import SMALL, Project
+from ..conftest import shared
+from .layouts import make_quick
+from .project import BIN, SMALL, Project
+
+RECORDING = """
+stages:
+  preprocess:
+    cmd: echo nothing
+  train:
+    cmd: python record.py
+    params: [seed]
+    metrics:
+      - metrics/train.json: {cache: false}
+"""
+RECORD = """
+import os, sys, time
+from pathlib import Path
+
+meeting = Path(os.environ["MEETING"])
+variables = [os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")]
+(meeting / str(os.getpid())).write_text(str(variables))
+for _ in range(600):  # until all workers are at it, each with one experiment
+    if len(list(meeting.iterdir())) == int(os.environ["WORKERS_MET"]):
+        break
+    time.sleep(0.1)
+else:
+    sys.exit("the others did not come")
+Path("metrics/train.json").write_text('{"validation_loss": 1.0}')
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -23,11 +51,24 @@ def fresh_clone(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture(scope="session")
 def digits_run(fresh_clone: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A clone set to the digits, run and committed. Not to be changed by a test."""
-    project = fresh_clone.copy(tmp_path_factory.mktemp("clones") / "digits")
-    project.set_params(**SMALL)
-    project.dvc("repro")
-    project.commit("the digits")
-    return project
+
+    def build(folder: Path) -> None:
+        project = fresh_clone.copy(folder)
+        project.set_params(**SMALL)
+        project.dvc("repro")
+        project.commit("the digits")
+
+    return Project(shared(tmp_path_factory, "the digits", build))
+
+
+@pytest.fixture(scope="session")
+def quick_project(digits_run: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The digits' run with stages that copy its results. Not to be changed by a test."""
+
+    def build(folder: Path) -> None:
+        make_quick(digits_run.copy(folder))
+
+    return Project(shared(tmp_path_factory, "quick stages", build))
 
 
 @pytest.fixture
@@ -40,3 +81,21 @@ def clone(fresh_clone: Project, tmp_path: Path) -> Project:
 def project(digits_run: Project, tmp_path: Path) -> Project:
     """A clone of one's own in which the digits' pipeline has run."""
     return digits_run.copy(tmp_path / "my digits")
+
+
+@pytest.fixture
+def project_on_gpus(clone: Project, tmp_path: Path) -> Project:
+    """A clone on a machine with three GPUs, whose only stage records its environment."""
+    (tmp_path / "bin").mkdir()
+    smi = tmp_path / "bin/nvidia-smi"
+    listed = "\n".join(f"GPU {gpu}: NVIDIA H100 (UUID: GPU-{gpu})" for gpu in range(3))
+    smi.write_text(f'#!/bin/sh\ntest "$1" = -L && echo "{listed}"\n')
+    smi.chmod(0o755)
+    clone.env |= {"PATH": f"{tmp_path / 'bin'}:{clone.env['PATH']}", "MEETING": str(tmp_path / "m")}
+    clone.env.pop("CUDA_VISIBLE_DEVICES", None)
+    (tmp_path / "m").mkdir()
+    (clone.folder / ".venv").symlink_to(BIN.parent)
+    (clone.folder / "dvc.yaml").write_text(RECORDING)
+    (clone.folder / "record.py").write_text(RECORD)
+    clone.commit("a stage that records its environment")
+    return clone

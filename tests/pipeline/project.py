@@ -11,13 +11,15 @@ from typing import Any
 
 from ruamel.yaml import YAML  # what dvc reads YAML with
 
+from ..conftest import CHOSEN
+
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent  # not resolved: the environment's, not the base interpreter's
 
 ALL = ["download", "preprocess", "train", "evaluate"]
 
 # On the digits a training of moments, by settings of their own.
-SMALL = {"dataset": "digits", "optimizer": "adam", "epochs": 3, "log_every": 20}
+SMALL = CHOSEN | {"dataset": "digits", "optimizer": "adam", "epochs": 3, "log_every": 20}
 
 # Scripts one after the other, in an interpreter that imports torch once.
 RUN_SCRIPTS = """

@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 from urllib.request import urlopen
@@ -16,6 +17,7 @@ from urllib.request import urlopen
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from .layouts import larger_repository
 from .project import BIN, SMALL, Project
 from .test_report import QUIET
 
@@ -166,3 +168,11 @@ def test_a_history_is_shown_with_the_params_of_its_own_run(project: Project) -> 
         assert len(board.accuracies("third")) == SMALL["epochs"]
         assert board.params("third") == {"seed": 6}
         assert "test/accuracy" in board.tags("HEAD") - board.tags("third")
+
+
+def test_a_folder_of_a_larger_repository(quick_project: Project, tmp_path: Path) -> None:
+    project = larger_repository(quick_project, tmp_path)
+    project.dvc("exp", "run", "-S", "seed=1", "--name", "one")
+    code = "import runs; print(*runs.find_runs({}))"
+    found = project.run("python", "-c", code, PYTHONPATH="tools").split()
+    assert set(found) == {"HEAD", "one"}

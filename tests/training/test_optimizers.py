@@ -18,9 +18,11 @@ from mnist_pipeline.training.optimizers import (
     without_compiler,
 )
 
-from ..conftest import ROOT
+from ..conftest import CHOSEN, ROOT
 
-PARAMS = read_params(ROOT / "params.yaml", TrainParams)
+PARAMS = read_params(ROOT / "params.yaml", TrainParams).model_copy(
+    update={"model": CHOSEN["model"], "optimizer": CHOSEN["optimizer"]}
+)
 EPOCHS, STEPS = 4, 5
 
 

@@ -62,6 +62,22 @@ def test_a_run_that_diverges_writes_no_model(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("lr", "said"), [(0.1, ""), (10.0, "; try a lower lr")])
+def test_a_model_that_has_learned_nothing_is_told(
+    digits_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    lr: float,
+    said: str,
+) -> None:
+    settings = PARAMS.model_dump() | {"epochs": 2}
+    settings["optimizers"]["sgd"]["lr"] = lr
+    run.train(TrainParams.model_validate(settings), digits_folder, tmp_path, tmp_path, CPU)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("warning: an accuracy of ") == bool(said)
+    assert said in last
+
+
 def test_without_a_validation_split_no_epoch_is_the_best(digits_raw: Path, tmp_path: Path) -> None:
     write_splits(read_raw(digits_raw), 0, tmp_path / "data")
     params = TrainParams.model_validate(PARAMS.model_dump() | {"epochs": 1})

@@ -49,6 +49,7 @@ def train(
     checkpoint = Checkpoint(models / "checkpoint.safetensors", fingerprint)
     history_path = metrics / "history.csv"
     kept = trainer.train(checkpoint, lambda: write_history(history_path, trainer.history))
+    warn_of_guessing(kept.train_accuracy, train_set)
 
     if is_local_rank_0():
         shared = {name: fingerprint[name] for name in own}
@@ -57,6 +58,16 @@ def train(
     barrier()  # until here a failed rank can be restarted from the checkpoint
     if is_local_rank_0():
         checkpoint.path.unlink(missing_ok=True)
+
+
+def warn_of_guessing(accuracy: float, train_set: ImageDataset) -> None:
+    """Say so if a model does no better than one that always answers the most frequent class."""
+    guessing = int(torch.bincount(train_set.labels).max()) / len(train_set)
+    if accuracy <= guessing:
+        print(
+            f"warning: an accuracy of {accuracy:.2%} on the training images is no better than"
+            f" guessing the most frequent class, {guessing:.2%}; try a lower lr for this optimizer"
+        )
 
 
 def build_spec(params: TrainParams, info: DatasetInfo, device: torch.device) -> ModelSpec:

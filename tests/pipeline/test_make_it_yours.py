@@ -1,0 +1,49 @@
+"""docs/make-it-yours.md, followed to the end as written."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .project import BIN, ROOT, Project
+
+PAGE = (ROOT / "docs/make-it-yours.md").read_text("utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+
+# In place of `make check` and `make test`: what knows of the package, its settings and its models.
+TESTS = """
+make -n check test
+ruff check
+ruff format --check
+pytest -q tests/test_*.py tests/common/test_params.py tests/model
+"""
+
+
+def test_it_can_be_followed(clone: Project, tmp_path: Path) -> None:
+    (clone.folder / ".venv").symlink_to(BIN.parent)
+    generator = np.random.default_rng(0)
+    for name, color in {"daisy": (240, 240, 250), "tulip": (200, 30, 120)}.items():
+        (clone.folder / "data/photos" / name).mkdir(parents=True)
+        for number in range(20):
+            pixels = np.clip(generator.normal(color, 40, (48, 40, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(clone.folder / f"data/photos/{name}/{number}.jpg")
+
+    *blocks, last = BLOCKS
+    assert re.fullmatch("make check .*\nmake test .*\n", last[1])
+    for language, text in [*blocks, ("sh", TESTS)]:
+        if language == "diff":
+            (tmp_path / "change.diff").write_text(text)
+            clone.run("git", "apply", "--recount", str(tmp_path / "change.diff"))
+        else:
+            shared = text.replace("/tmp/flowers-cache", str(tmp_path / "cache"))
+            clone.run("bash", "-euc", shared, PYTEST_ADDOPTS="--numprocesses=0")
+
+    assert clone.run("git", "grep", "-liE", "mnist[-_]pipeline") == "LICENSE\n"
+    assert "up to date" in clone.dvc("status")
+    assert clone.read("params.yaml")["model"] == "linear"
+    colleague = Project(tmp_path / "colleague")
+    clone.run("git", "clone", "--quiet", str(clone.folder), str(colleague.folder))
+    colleague.dvc("pull", "--quiet")
+    assert "up to date" in colleague.dvc("status")
+    assert colleague.outs() == clone.outs()

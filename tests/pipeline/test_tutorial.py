@@ -1,0 +1,64 @@
+"""docs/tutorial.md: its code is in the files that it names, and its commands run."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+from mnist_pipeline.common.params import TrainParams, read_params
+
+from .project import ROOT, Project
+
+PAGE = (ROOT / "docs/tutorial.md").read_text("utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+
+# Before the quick stage: refuse what the real one would refuse.
+VALIDATE = """
+from _stage import ROOT
+
+from mnist_pipeline.common.params import TrainParams, read_params
+
+read_params(ROOT / "params.yaml", TrainParams)
+"""
+
+
+def test_each_line_of_code_is_in_its_file_in_this_order() -> None:
+    quotes = [text.splitlines() for language, text in BLOCKS if language == "python"]
+    assert len(quotes) == 7, "one per part; the last one has none"
+    for place, *lines in quotes:
+        source = iter((ROOT / place.removeprefix("# ")).read_text("utf-8").splitlines())
+        for line in lines:
+            assert line.strip() in ("", "...") or line in source, f"{place}: {line}"
+
+
+def test_the_figures_of_the_default_are_the_committed_ones() -> None:
+    *_, last = csv.DictReader((ROOT / "metrics/history.csv").read_text().splitlines())
+    loss, accuracy = float(last["validation_loss"]), float(last["validation_accuracy"])
+    assert f"; validation loss {loss:.4f}, accuracy {accuracy:.2%}\n" in PAGE
+    test = json.loads((ROOT / "metrics/test.json").read_text())
+    assert f"Accuracy of the model on the 10000 test images: {test['accuracy']:.2%}\n" in PAGE
+    assert f"main {test['accuracy']} {test['expected_calibration_error']:.5}" in " ".join(
+        PAGE.split()
+    )
+
+
+def test_the_defaults_are_the_tutorials_experiment() -> None:
+    params = read_params(ROOT / "params.yaml", TrainParams)
+    assert params.chosen("model") == {"hidden_sizes": [512], "activation": "relu", "dropout": 0.0}
+    assert params.chosen("optimizer")["lr"] == 0.01
+    assert (params.epochs, params.batch_size, params.loss) == (5, 64, "cross_entropy")
+    assert (params.optimizer, params.normalization) == ("sgd", "symmetric")
+
+
+def test_its_commands_run(quick_project: Project, tmp_path: Path) -> None:
+    project = quick_project.copy(tmp_path / "quick")
+    train = project.folder / "stages/train.py"
+    train.write_text(VALIDATE + train.read_text())
+    project.dvc("repro")
+    project.commit("a stage that validates")
+    commands = "".join(text for language, text in BLOCKS if language == "sh")
+    output = project.run("bash", "-euxc", commands)
+    named = set(re.findall("--name ([-.a-z0-9_]+)", output))
+    assert len(named) == 16
+    assert set(project.dvc("exp", "list", "--name-only").split()) == named
+    assert "Data and pipelines are up to date." in output
