@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 
@@ -56,6 +57,31 @@ def test_portable_arithmetic_is_the_same_whatever_the_user_has_set() -> None:
         assert environment["processor"] == "x86_64 AVX2"
     assert threads == environment["threads"] == 1
     assert set_up("portable", threads=3)[2] == 3
+
+
+@pytest.mark.skipif(platform.machine() not in {"x86_64", "AMD64"}, reason="needs an x86-64 CPU")
+def test_imports_leave_the_choice_of_instructions_to_set_up() -> None:
+    modules = ROOT.glob("src/mnist_pipeline/*/[!_]*.py")
+    names = [".".join(module.relative_to(ROOT / "src").with_suffix("").parts) for module in modules]
+    code = f"""
+import importlib, os, sys
+sys.path.insert(0, "src")
+for name in {names}:
+    importlib.import_module(name)
+os.environ["ATEN_CPU_CAPABILITY"] = "default"
+import torch
+print(torch.backends.cpu.get_cpu_capability())
+"""
+    clean = {name: value for name, value in os.environ.items() if name not in NAMES}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=clean,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "DEFAULT\n"
 
 
 def test_native_arithmetic_leaves_all_as_it_is() -> None:

@@ -31,7 +31,7 @@ def test_every_optimizer_takes_its_block_of_params(name: str) -> None:
     settings = getattr(PARAMS.optimizers, name).model_dump()
     parameter = nn.Parameter(torch.ones(3))
     optimizer = build_optimizer(name, settings, [parameter])
-    assert type(optimizer) is OPTIMIZERS[name]
+    assert isinstance(optimizer, OPTIMIZERS[name])
     for setting, value in settings.items():
         found = optimizer.param_groups[0][setting]
         assert (list(found) if isinstance(value, list) else found) == value
@@ -45,7 +45,7 @@ def test_steps_and_restored_state_equal_those_of_torch(name: str) -> None:
     settings = getattr(PARAMS.optimizers, name).model_dump()
     ours, torchs = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
     optimizer = build_optimizer(name, settings, [ours])
-    expected = OPTIMIZERS[name].__base__([torchs], **settings)  # type: ignore[misc]
+    expected = OPTIMIZERS[name]([torchs], **settings)
     for step in range(4):
         if step == 2:
             state = optimizer.state_dict()
@@ -78,10 +78,10 @@ import sys
 sys.path.insert(0, "src")
 import torch
 from torch.optim.lr_scheduler import ConstantLR
-from mnist_pipeline.training.optimizers import OPTIMIZERS
-for Optimizer in OPTIMIZERS.values():
+from mnist_pipeline.training.optimizers import OPTIMIZERS, build_optimizer
+for name in OPTIMIZERS:
     weight = torch.nn.Parameter(torch.ones(1))
-    optimizer = Optimizer([weight], lr=0.1)
+    optimizer = build_optimizer(name, {"lr": 0.1}, [weight])
     schedule = ConstantLR(optimizer)
     weight.sum().backward()
     optimizer.step()

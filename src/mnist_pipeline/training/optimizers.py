@@ -17,32 +17,11 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
-
-def without_compiler(optimizer: type[optim.Optimizer]) -> type[optim.Optimizer]:
-    """The same optimizer without the wrappers that import torch's compiler.
-
-    torch wraps these methods to exclude them from torch.compile, which is not used here, and
-    imports the compiler to do so. Measured: 1 s and 100 MiB per run. Returns `optimizer` itself if
-    another version of torch wraps its methods differently.
-    """
-    names = ("add_param_group", "zero_grad", "state_dict", "load_state_dict", "step")
-    methods = {name: inspect.unwrap(getattr(optimizer, name)) for name in names}
-    methods["step"] = torch.no_grad()(methods["step"])
-    plain: type[optim.Optimizer] = type(optimizer.__name__, (optimizer,), methods)
-    try:
-        weight = nn.Parameter(torch.ones(1))
-        weight.grad = torch.ones(1)
-        plain([weight], lr=0.1).step()  # type: ignore[call-arg]
-    except Exception:
-        return optimizer
-    return plain if weight < 1 else optimizer
-
-
 OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
-    "sgd": without_compiler(optim.SGD),
-    "adam": without_compiler(optim.Adam),
-    "adamw": without_compiler(optim.AdamW),
-    "rmsprop": without_compiler(optim.RMSprop),
+    "sgd": optim.SGD,
+    "adam": optim.Adam,
+    "adamw": optim.AdamW,
+    "rmsprop": optim.RMSprop,
 }
 
 
@@ -56,7 +35,28 @@ def build_optimizer(
     """Build an optimizer; `settings` are the arguments of its class."""
     if name in FUSED:
         settings = {**settings, "fused": True}
-    return OPTIMIZERS[name](parameters, **settings)
+    return without_compiler(OPTIMIZERS[name])(parameters, **settings)
+
+
+def without_compiler(optimizer: type[optim.Optimizer]) -> type[optim.Optimizer]:
+    """The same optimizer without the wrappers that import torch's compiler.
+
+    torch wraps these methods to exclude them from torch.compile, which is not used here, and
+    imports the compiler to do so. Measured: 1 s and 100 MiB per run. Returns `optimizer` itself if
+    another version of torch wraps its methods differently, which a step of it tells. Not to be
+    called while modules are imported: torch chooses its instructions when it first computes.
+    """
+    names = ("add_param_group", "zero_grad", "state_dict", "load_state_dict", "step")
+    methods = {name: inspect.unwrap(getattr(optimizer, name)) for name in names}
+    methods["step"] = torch.no_grad()(methods["step"])
+    plain: type[optim.Optimizer] = type(optimizer.__name__, (optimizer,), methods)
+    try:
+        weight = nn.Parameter(torch.ones(1))
+        weight.grad = torch.ones(1)
+        plain([weight], lr=0.1).step()  # type: ignore[call-arg]
+    except Exception:
+        return optimizer
+    return plain if weight < 1 else optimizer
 
 
 def build_schedule(
