@@ -60,14 +60,16 @@ class Project:
 
     @classmethod
     def copy_of_working_tree(cls, folder: Path) -> "Project":
-        """Every file that git tracks or would, as one commit."""
+        """Every file that git tracks or would, as one commit; without data under `dvc add`."""
         command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
         names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout
         for name in filter(None, names.decode().split("\0")):
-            if (ROOT / name).is_file():
+            if (ROOT / name).is_file() and not name.endswith(".dvc"):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, folder / name)
         project = cls(folder)
+        params = project.read("params.yaml")
+        project.set_params(**{key: value for key, value in CHOSEN.items() if params[key] != value})
         project.run("git", "init", "--quiet", "--initial-branch=main")
         project.commit("all of it")
         return project

@@ -115,9 +115,9 @@ def test_a_pull_request_is_compared_with_main(project: Project) -> None:
 
 def interval(project: Project) -> tuple[float, float]:
     """Wilson's interval of the test accuracy, on as many images as evaluate counted."""
-    test = project.read("metrics/test.json")
-    num_images = round(test["errors"] / (1 - test["accuracy"]))
-    low, high = binomtest(num_images - test["errors"], num_images).proportion_ci(method="wilson")
+    errors = project.read("metrics/test.json")["errors"]
+    num_images = int(pd.read_csv(project.folder / "metrics/classes.csv")["support"].sum())
+    low, high = binomtest(num_images - errors, num_images).proportion_ci(method="wilson")
     return low, high
 
 
