@@ -18,7 +18,7 @@ UNREACHABLE := .dvc/tmp/sources-unreachable
 RWLOCK := .dvc/tmp/rwlock
 HEAL := test ! -e $(RWLOCK) || $(BIN)/python -m json.tool $(RWLOCK) >/dev/null 2>&1 || rm -f $(RWLOCK)
 
-.PHONY: help env repro digits queue search vote compare report board push export demo check test lint \
+.PHONY: help env repro digits queue submit search vote compare report board push export demo check test lint \
   bench lock deps
 
 help:  ## list the targets
@@ -49,6 +49,9 @@ COUNTED := case '$(WORKERS)' in 0*|*[!0-9]*|'') \
 
 queue: env-repro  ## run the queued experiments, WORKERS=n at a time
 	@$(COUNTED); $(BIN)/python tools/workers.py $(WORKERS)
+
+submit: env-repro  ## submit the queued experiments to SLURM, one job each (OPTIONS="--time=2:00:00 ...")
+	@set -f; $(BIN)/python tools/submit.py $(OPTIONS)
 
 TRIALS ?= 20
 search: env-search  ## search the space of search.yaml until TRIALS=n have finished, WORKERS=n at a time

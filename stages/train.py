@@ -14,7 +14,7 @@ def main() -> None:
     params = read_params(ROOT / "params.yaml", TrainParams)
     device = set_up(params)
     keep_memory()
-    with process_group(device) as device:
+    with process_group(device, params.launcher) as device:
         train(params, ROOT / "data/processed", ROOT / "models", ROOT / "metrics", device)
 
 

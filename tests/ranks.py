@@ -1,4 +1,4 @@
-"""Real processes as the ranks of a run, each the only one of its host."""
+"""Real processes as the ranks of a run."""
 
 import os
 import socket
@@ -16,22 +16,33 @@ METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 set_forkserver_preload(["pandas", "sklearn.model_selection", "torch"])
 
 
-def run_ranks(world_size: int, function: Callable[..., None], *arguments: object) -> None:
-    """Call a function of a module on every rank; whatever it raises fails the test."""
+def run_ranks(
+    world_size: int, function: Callable[..., None], *arguments: object, one_host: bool = False
+) -> None:
+    """Call a function of a module on every rank; whatever it raises fails the test.
+
+    Each rank is the only one of its host, or all are on one.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    start_processes(_join, (world_size, port, function, arguments), world_size, start_method=METHOD)
+    shared = (world_size, one_host, port, function, arguments)
+    start_processes(_join, shared, world_size, start_method=METHOD)
 
 
 def _join(
-    rank: int, world_size: int, port: int, function: Callable[..., None], arguments: tuple
+    rank: int,
+    world_size: int,
+    one_host: bool,
+    port: int,
+    function: Callable[..., None],
+    arguments: tuple,
 ) -> None:
     """Join the process group as torchrun has its processes do."""
     os.environ |= {
         "RANK": str(rank),
         "WORLD_SIZE": str(world_size),
-        "LOCAL_RANK": "0",
+        "LOCAL_RANK": str(rank if one_host else 0),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "TORCHELASTIC_RUN_ID": "test",

@@ -2,22 +2,18 @@
 
 Trials are ranked by validation loss, never by the test split. Each worker runs the whole pipeline
 in a clone of its own, which has the state of the workspace at the start of the search and shares
-its cache. (`dvc exp run --temp` would need no clone, but it detaches the HEAD of the workspace for
-a moment in every trial, and a kill in that moment leaves it so.) The study is kept in a database:
-an interrupted search continues with the next call, and several machines can share it.
+its cache. The study is kept in a database: an interrupted search continues with the next call, and
+several machines can share it.
 """
 
 import argparse
 import hashlib
 import json
-import os
 import secrets
 import shutil
-import subprocess
-import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
@@ -27,6 +23,7 @@ from _tool import ROOT
 
 import filelock
 import optuna
+from _clone import Clone, call
 from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
 from pydantic import TypeAdapter, ValidationError
@@ -152,50 +149,6 @@ def clones_folder() -> Iterator[Path]:
             shutil.rmtree(own, ignore_errors=True)
 
 
-class Clone:
-    """A clone of the project, in which one experiment after the other runs."""
-
-    def __init__(self, folder: Path, base: str, share: Mapping[str, str]) -> None:
-        """`share` are environment variables of its experiments."""
-        repository = call(ROOT, "git", "rev-parse", "--show-toplevel")
-        options = ("--quiet", "--shared", "--origin=origin", "--config=core.hooksPath=none")
-        call(ROOT, "git", "clone", *options, repository, str(folder))
-        # The project may be a sub-folder of its repository.
-        self.folder = folder / call(ROOT, "git", "rev-parse", "--show-prefix")
-        self.base, self.share = base, share
-        call(self.folder, "git", "fetch", "--quiet", "origin", base)  # a shallow clone shares none
-        local = ROOT / ".dvc/config.local"
-        if local.exists():  # the type of the cache, for example
-            shutil.copy(local, self.folder / ".dvc")
-        for name in ("user.name", "user.email"):  # they may be set in this repository only
-            if value := call(ROOT, "git", "config", "--get", "--default", "", name):
-                call(self.folder, "git", "config", name, value)
-        self.dvc("cache", "dir", "--local", call(ROOT, sys.executable, "-m", "dvc", "cache", "dir"))
-        self.restore()
-        self.dvc("checkout", "--allow-missing")  # pictures under `dvc add`
-
-    def dvc(self, *arguments: str) -> str:
-        """Run a dvc command in the clone."""
-        return call(self.folder, sys.executable, "-m", "dvc", *arguments, **self.share)
-
-    def restore(self) -> None:
-        """Undo what the last experiment changed; data that fits is kept."""
-        call(self.folder, "git", "read-tree", "--reset", "-u", self.base)
-
-    def run(self, experiment: str, settings: Sequence[str]) -> float:
-        """Run an experiment, bring it into the project, return its validation loss.
-
-        Raises UserError: a stage failed.
-        """
-        self.restore()
-        self.dvc("exp", "run", "--name", experiment, *(f"--set-param={s}" for s in settings))
-        refs = f"refs/exps/*/*/{experiment}"
-        ref = call(self.folder, "git", "for-each-ref", "--format=%(refname)", refs)
-        call(self.folder, "git", "push", "--quiet", "--force", "origin", f"{ref}:{ref}")
-        metrics = (self.folder / "metrics/train.json").read_text("utf-8")
-        return json.loads(metrics)["validation_loss"]
-
-
 class Search:
     """An Optuna study whose trials are DVC experiments."""
 
@@ -250,7 +203,7 @@ class Search:
         settings = sample(trial, self.space, self.params)
         clone = self.clones.get()
         try:
-            loss = clone.run(f"{self.name}-{trial.number}", settings)
+            loss = run_trial(clone, f"{self.name}-{trial.number}", settings)
         except UserError as error:
             print(f"trial {trial.number} failed: {error}: {' '.join(settings)}")
             self.failures += 1
@@ -262,6 +215,18 @@ class Search:
         print(f"trial {trial.number}: validation loss {loss:.6f}: {' '.join(settings)}")
         self.failures = 0
         return loss
+
+
+def run_trial(clone: Clone, experiment: str, settings: Sequence[str]) -> float:
+    """Run an experiment, bring it into the project, return its validation loss.
+
+    Raises UserError: a stage failed.
+    """
+    clone.restore()
+    clone.dvc("exp", "run", "--name", experiment, *(f"--set-param={s}" for s in settings))
+    clone.push(experiment)
+    metrics = (clone.folder / "metrics/train.json").read_text("utf-8")
+    return json.loads(metrics)["validation_loss"]
 
 
 def open_study(name: str, url: str, retries: int = 2) -> optuna.Study:
@@ -308,27 +273,6 @@ def suggest(trial: optuna.Trial, name: str, values: Range | list[Any]) -> str | 
     if isinstance(values.low, int) and isinstance(values.high, int):
         return trial.suggest_int(name, values.low, values.high, log=values.log)
     return trial.suggest_float(name, values.low, values.high, log=values.log)
-
-
-def call(folder: Path, *command: str, **variables: str) -> str:
-    """Run a command, with more environment variables, and return its output.
-
-    Raises UserError: it failed; with its error message.
-    """
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=os.environ | variables,
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-    )
-    if done.returncode:
-        output = (done.stdout + done.stderr).splitlines()
-        lines = [line.strip() for line in output if line.strip()] or ["it printed nothing"]
-        errors = [line for line in lines if line.lower().startswith(("error: ", "fatal: "))]
-        raise UserError(errors[0].partition(": ")[2] if errors else lines[-1])
-    return done.stdout.strip()
 
 
 if __name__ == "__main__":

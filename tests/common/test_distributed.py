@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from mnist_pipeline.common import distributed
 from mnist_pipeline.common.distributed import local_batch, shard
+from mnist_pipeline.common.errors import UserError
 
 
 @given(length=st.integers(0, 300), world_size=st.integers(1, 20))
@@ -43,3 +44,19 @@ def test_a_local_rank_that_torchrun_did_not_set_silences_nothing(
 ) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert distributed.is_local_rank_0()
+
+
+def test_processes_that_do_not_train_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = torch.device("cpu")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    message = "found srun -n 2 python, which starts 2 processes that do not train together"
+    with (
+        pytest.raises(UserError, match=message),
+        distributed.process_group(device, "srun -n 2 python"),
+    ):
+        pass
+    with distributed.process_group(device, "python"):  # several experiments in one step of a job
+        pass
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
+    with distributed.process_group(device, "srun -n 1 python"):
+        pass

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from dvc.utils.serialize import ParseError, load_yaml
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mnist_pipeline.common.params import (
@@ -106,7 +106,7 @@ def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path, spelling: str) -> No
         ({**PHOTO, "channels": 4}, "channels: found 4, expected one of 1, 3"),
         ({"models__cnn__kernel_size": 4}, "kernel_size: found 4, expected one of 1, 3, 5, 7, 9"),
         ({"shuffle": "blocks"}, "shuffle: found blocks, expected a valid boolean"),
-        ({"launcher": "mpirun -n 2"}, "launcher: found mpirun -n 2, expected python, or torchrun"),
+        ({"launcher": " "}, "launcher: found ' ', expected"),
         ({"augmentation": "afine"}, "augmentation: found afine, expected one of none, affine"),
         ({"augmentations__affine__shear": 90}, "augmentations.affine.shear: found 90, expected"),
         ({"ensemble": 2}, "ensemble: unknown setting"),
@@ -268,5 +268,6 @@ WRONG = st.one_of(
 def test_whatever_is_wrong_is_named(
     tmp_path_factory: pytest.TempPathFactory, name: str, value: object
 ) -> None:
+    assume(name != "launcher" or not isinstance(value, str))  # which may be any command
     text = changed(**{name.replace(".", "__"): value})
     assert name in problems(tmp_path_factory.mktemp("params"), text)

@@ -6,7 +6,7 @@ import pytest
 
 from ..conftest import shared
 from .layouts import make_quick
-from .project import BIN, SMALL, Project
+from .project import BIN, SMALL, Project, ran
 
 RECORDING = """
 stages:
@@ -59,6 +59,22 @@ def digits_run(fresh_clone: Project, tmp_path_factory: pytest.TempPathFactory) -
         project.commit("the digits")
 
     return Project(shared(tmp_path_factory, "the digits", build))
+
+
+@pytest.fixture(scope="session")
+def two_processes(digits_run: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The digits, trained by two processes of one host. Not to be changed by a test."""
+
+    def build(folder: Path) -> None:
+        project = digits_run.copy(folder)
+        project.set_params(
+            epochs=12, model="cnn", augmentation="affine", keep="best",
+            launcher="torchrun --standalone --nproc-per-node 2",
+        )  # fmt: skip
+        output = project.dvc("repro", "--single-item", "train", OMP_NUM_THREADS="1")
+        assert ran(output) == ["train"]
+
+    return Project(shared(tmp_path_factory, "two processes", build))
 
 
 @pytest.fixture(scope="session")

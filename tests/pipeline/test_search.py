@@ -14,6 +14,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from . import postgresql
 from .layouts import (
     larger_repository,
     shallow_clone,
@@ -184,6 +185,27 @@ def test_code_changed_during_a_search_is_not_what_its_trials_run(
     assert search.wait(200) == 0, log.read_text()
     assert experiments_of(project).keys() == {0, 1}
     assert project.run("git", "status", "--porcelain") == " M stages/train.py\n"
+
+
+def test_two_clones_share_a_postgresql_server(clone: Project, tmp_path: Path) -> None:
+    if not postgresql.find("initdb"):
+        pytest.skip("needs a PostgreSQL server")
+    clones = [prepare(clone)]
+    clones.append(clones[0].copy(tmp_path / "another clone"))
+    with postgresql.server() as url:
+        logs = [tmp_path / "log", tmp_path / "another log"]
+        searches = [
+            start(project, log, "TRIALS=20", f"STORAGE={url}")
+            for project, log in zip(clones, logs, strict=True)
+        ]
+        for search, log in zip(searches, logs, strict=True):
+            assert search.wait(280) == 0, log.read_text()
+        (name,) = optuna.get_all_study_names(url)
+        trials = optuna.load_study(storage=url, study_name=name).trials
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 20
+    run_by = [experiments_of(project).keys() for project in clones]
+    assert sorted([*run_by[0], *run_by[1]]) == list(range(20)), "each trial was run once"
+    assert all(run_by), "both clones ran some"
 
 
 def test_three_failed_trials_in_a_row_end_a_search(clone: Project) -> None:

@@ -16,8 +16,7 @@ import pytest
 
 from mnist_pipeline.splits.batches import load_split
 
-from ..conftest import shared
-from .project import Project, ran
+from .project import Project
 from .test_kills import start, wait_until
 
 
@@ -39,22 +38,6 @@ def test_one_and_three_processes_learn_alike(project: Project) -> None:
         curves.append(curve(project))
     for row, expected in zip(*curves, strict=True):
         assert row == pytest.approx(expected, abs=1e-3)
-
-
-@pytest.fixture(scope="module")
-def two_processes(digits_run: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The digits, trained by two processes of one host. Not to be changed by a test."""
-
-    def build(folder: Path) -> None:
-        project = digits_run.copy(folder)
-        project.set_params(
-            epochs=12, model="cnn", augmentation="affine", keep="best",
-            launcher="torchrun --standalone --nproc-per-node 2",
-        )  # fmt: skip
-        output = project.dvc("repro", "--single-item", "train", OMP_NUM_THREADS="1")
-        assert ran(output) == ["train"]
-
-    return Project(shared(tmp_path_factory, "two processes", build))
 
 
 class Hosts(NamedTuple):
@@ -181,6 +164,8 @@ def test_a_host_with_other_params_is_named(project: Project, tmp_path: Path) -> 
     assert 0 not in statuses
     assert re.search(r"launcher: .* \(rank 1\) and .* \(rank 0\) differ in params;", output)
     assert "Step [" not in output
+    report = output.rpartition("Root Cause (first observed failure):")[2]
+    assert re.search(r"traceback : launcher: .* differ in params;", report)
 
 
 def kill_tree(process: subprocess.Popen[bytes]) -> None:

@@ -16,7 +16,7 @@ from mnist_pipeline.common.params import TrainParams
 from mnist_pipeline.common.tensors import load_tensors
 from mnist_pipeline.splits.write import read_raw, write_splits
 from mnist_pipeline.training import run
-from mnist_pipeline.training.checkpoints import agree
+from mnist_pipeline.training.checkpoints import agree, compute_fingerprint
 
 from ..ranks import run_ranks
 from .test_loop import CPU, KilledError
@@ -142,3 +142,18 @@ def disagree() -> None:
     assert agree({**fingerprint, "threads": rank()})["threads"] == [0, 1]
     assert agree(fingerprint) == fingerprint
     assert all_gather(1) == [1, 1], "both are still there"
+
+
+@pytest.mark.parametrize("one_host", [True, False])
+def test_the_data_is_read_once_per_host(tmp_path: Path, one_host: bool) -> None:
+    (tmp_path / "images.npy").write_bytes(b"images")
+    run_ranks(2, read_once, tmp_path / "images.npy", one_host, one_host=one_host)
+
+
+def read_once(path: Path, one_host: bool) -> None:
+    """On each rank: read the data or leave that to another, and end with its checksum."""
+    alone = compute_fingerprint({}, [path], {"threads": 1})
+    assert ("data" in alone) == (rank() == 0 or not one_host)
+    agreed = agree(alone)
+    assert {**agreed, "data": 0} == {**alone, "data": 0}
+    assert all_gather(int(agreed["data"][:8], 16))[0] == int(agreed["data"][:8], 16)

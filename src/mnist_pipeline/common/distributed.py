@@ -14,6 +14,9 @@ import torch.distributed as dist
 
 from .errors import UserError
 
+TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+"""Environment variables: how many processes srun or mpirun has started."""
+
 
 def rank() -> int:
     """Rank of this process, from 0."""
@@ -35,13 +38,20 @@ def is_local_rank_0() -> bool:
 
 
 @contextmanager
-def process_group(device: torch.device) -> Iterator[torch.device]:
+def process_group(device: torch.device, launcher: str = "python") -> Iterator[torch.device]:
     """Join the process group if torchrun launched this process; yield this rank's device.
 
     Source: https://docs.pytorch.org/docs/stable/elastic/run.html
-    Raises UserError: more processes than GPUs, or a device without a communication backend.
+    Raises UserError: `launcher` started several processes that know nothing of each other, more
+    processes than GPUs, or a device without a communication backend.
     """
     if not dist.is_torchelastic_launched():
+        tasks = max(int(os.environ.get(name) or 1) for name in TASKS)
+        if tasks > 1 and launcher.split()[0] != "python":
+            raise UserError(
+                f"launcher: found {launcher}, which starts {tasks} processes that do not train"
+                " together; expected torchrun to start them (docs/scaling.md)"
+            )
         yield device
         return
     if device.type == "cuda":

@@ -1,11 +1,15 @@
 """Errors that the user can fix, and how a script turns them into an exit code."""
 
 import gc
+import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from io import TextIOWrapper
+from pathlib import Path
 from types import FrameType
 
 
@@ -28,11 +32,23 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _report(str(error))
         sys.exit(error.exit_code)
     except OSError as error:  # full disk, read-only folder, ...
-        print(f"error: {error.filename or 'writing'}: {error.strerror or error}", file=sys.stderr)
+        _report(f"{error.filename or 'writing'}: {error.strerror or error}")
         sys.exit(1)
+
+
+def _report(message: str) -> None:
+    """Print an error; under torchrun also tell it, so that its own report ends with the message.
+
+    Source: torch/distributed/elastic/multiprocessing/errors
+    """
+    print(f"error: {message}", file=sys.stderr)
+    if report := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        content = json.dumps({"message": message, "timestamp": int(time.time())})
+        with suppress(OSError):
+            Path(report).write_text(content, "utf-8")
 
 
 def _interrupted(signum: int, frame: FrameType | None) -> None:

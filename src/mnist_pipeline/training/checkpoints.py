@@ -62,15 +62,17 @@ class Checkpoint:
 def compute_fingerprint(
     params: Mapping[str, Any], data: Sequence[Path], environment: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The inputs of a run: SHA-256 of params, data files and imported code, and the environment."""
+    """The inputs of a run: SHA-256 of params, data files and imported code, and the environment.
+
+    One process per host reads the data for it; the others have no entry "data".
+    """
     package = __name__.split(".")[0]
     modules = sorted(name for name in sys.modules if name.split(".")[0] in (package, "__main__"))
     sources = [getattr(sys.modules[name], "__file__", None) for name in modules]
-    inputs = {
-        "params": params,
-        "data": [sha256(path) for path in data],
-        "code": [sha256(Path(source)) for source in sources if source],
-    }
+    inputs: dict[str, Any] = {"params": params}
+    if is_local_rank_0():
+        inputs["data"] = [sha256(path) for path in data]
+    inputs["code"] = [sha256(Path(source)) for source in sources if source]
     hashes = {
         name: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
         for name, value in inputs.items()
@@ -98,7 +100,8 @@ def agree(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
     first_host, first = gathered[0]
     threads = [each["threads"] for _, each in gathered]
     for number, (host, each) in enumerate(gathered):
-        if different := differences({**each, "threads": threads[0]}, first):
+        each = {"data": first["data"], **each, "threads": threads[0]}
+        if different := differences(each, first):
             raise UserError(
                 f"launcher: {host} (rank {number}) and {first_host} (rank 0) differ in {different};"
                 " all hosts need the same commit, params, data ('dvc repro preprocess') and"
