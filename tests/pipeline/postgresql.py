@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .slurm import free_ports
+from .project import free_port
 
 
 def find(command: str) -> str | None:
@@ -23,7 +23,7 @@ def server() -> Iterator[str]:
     # The server does not run as root, and its user may not enter the folders of pytest.
     user = "postgres" if os.getuid() == 0 else None
     with tempfile.TemporaryDirectory() as name:
-        data, (port,) = Path(name) / "data", free_ports(1)
+        data = Path(name) / "data"
         data.mkdir()
         if user:
             shutil.chown(name, user)
@@ -33,6 +33,7 @@ def server() -> Iterator[str]:
             [find("initdb") or "", *owner, str(data)], user=user, check=True, capture_output=True
         )
         control = [find("pg_ctl") or "", "--wait", f"--pgdata={data}", f"--log={name}/log"]
+        port = free_port()
         options = f"-p {port} -c listen_addresses=127.0.0.1 -k {name}"
         subprocess.run([*control, "-o", options, "start"], user=user, check=True, cwd="/")
         try:

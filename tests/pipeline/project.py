@@ -42,9 +42,7 @@ class Project:
         self.folder = folder
         home = folder.parent / f"{folder.name} home"
         home.mkdir(exist_ok=True)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            nowhere = f"http://127.0.0.1:{free.getsockname()[1]}"
+        nowhere = f"http://127.0.0.1:{free_port()}"
         dropped = ("MNIST_MIRROR", "PYTHONPATH", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
         self.env = {name: value for name, value in os.environ.items() if name not in dropped} | {
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
@@ -127,6 +125,13 @@ class Project:
             for path in sorted((self.folder / folder).rglob("*"))
             if path.is_file() and not path.name.startswith(".")
         }
+
+
+def free_port() -> int:
+    """A port that nothing listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def ran(output: str) -> list[str]:

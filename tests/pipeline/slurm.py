@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .project import free_port
+
 CONFIG = """
 ClusterName=digits
 SlurmctldHost={host}
@@ -36,7 +38,7 @@ KillWait=5
 SchedulerParameters=batch_sched_delay=1,sched_interval=2
 NodeName=n1 NodeHostname={host} Port={ports[1]} CPUs=2
 NodeName=n2 NodeHostname={host} Port={ports[2]} CPUs=2
-PartitionName=all Nodes=ALL Default=YES MaxTime=10 State=UP OverSubscribe=NO
+PartitionName=all Nodes=ALL Default=YES MaxTime=120 State=UP OverSubscribe=NO
 """
 
 
@@ -52,10 +54,17 @@ def find(command: str) -> str | None:
 
 @contextmanager
 def cluster(folder: Path) -> Iterator[dict[str, str]]:
-    """Start a cluster, yield its environment variables, and end all that it started."""
+    """Start a cluster, yield its environment variables, and end all that it started.
+
+    Raises TimeoutError: it does not start.
+    """
     (folder / "state").mkdir(parents=True)
     config = folder / "slurm.conf"
-    names = {"host": socket.gethostname(), "user": getpass.getuser(), "ports": free_ports(3)}
+    names = {
+        "host": socket.gethostname(),
+        "user": getpass.getuser(),
+        "ports": [free_port() for _ in range(3)],
+    }
     config.write_text(CONFIG.format(folder=folder, **names))
     variables = {"SLURM_CONF": str(config)}
     commands = [["slurmctld", "-D"], ["slurmd", "-D", "-N", "n1"], ["slurmd", "-D", "-N", "n2"]]
@@ -72,23 +81,14 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
         wait_for(folder, variables, "sinfo", "--noheader", "--format=%T", expected="idle")
         yield variables
     finally:
-        if daemons and daemons[0].poll() is None:
-            run(variables, "scancel", "--quiet", f"--user={getpass.getuser()}")
-            wait_for(folder, variables, "squeue", "--noheader", expected="")
-        for daemon in reversed(daemons):
-            daemon.terminate()
-            daemon.wait(20)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens at."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+        try:
+            if daemons and daemons[0].poll() is None:
+                run(variables, "scancel", "--quiet", f"--user={getpass.getuser()}")
+                wait_for(folder, variables, "squeue", "--noheader", expected="")
+        finally:
+            for daemon in reversed(daemons):
+                daemon.terminate()
+                daemon.wait(20)
 
 
 def wait_for(folder: Path, variables: dict[str, str], *command: str, expected: str) -> None:
@@ -96,7 +96,8 @@ def wait_for(folder: Path, variables: dict[str, str], *command: str, expected: s
     deadline = time.monotonic() + 40
     while (found := run(variables, *command)) != expected:
         logs = [path.read_text() for path in folder.glob("*.log")]
-        assert time.monotonic() < deadline, "\n".join([found, *logs])
+        if time.monotonic() > deadline:
+            raise TimeoutError("\n".join([found, *logs]))
         time.sleep(0.2)
 
 

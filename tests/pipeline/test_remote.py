@@ -10,7 +10,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from .project import BIN, Project, ran
+from .project import BIN, Project, free_port, ran
 
 KEYS = {
     "AWS_ACCESS_KEY_ID": "reader",
@@ -24,9 +24,7 @@ def s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     """The address of a server with an empty bucket named "shared"."""
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with (tmp_path / "server log").open("wb") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
@@ -49,7 +47,7 @@ def s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
 
 def test_push_and_pull(project: Project, s3: str, tmp_path: Path) -> None:
     project.env.update(KEYS)
-    project.dvc("remote", "add", "--default", "storage", "s3://shared/mnist-pipeline")
+    project.dvc("remote", "add", "--force", "--default", "storage", "s3://shared/mnist-pipeline")
     project.dvc("remote", "modify", "storage", "endpointurl", s3)
     project.commit("a remote")
     git_remote = str(tmp_path / "a remote.git")

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 
 from mnist_pipeline.splits.batches import load_split
 
-from .project import Project
+from .project import Project, free_port
 from .test_kills import start, wait_until
 
 
@@ -93,9 +92,7 @@ def test_a_host_killed_in_mid_training_and_started_again(
     undisturbed = two_processes.outs()
     project = two_processes.copy(tmp_path / "on the first host")
     project.env |= {"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     line = (
         "torchrun --nnodes 2 --nproc-per-node 1 --max-restarts 3"
         f" --rdzv-backend c10d --rdzv-endpoint {hosts.name}:{port}"
@@ -127,10 +124,10 @@ def test_a_host_killed_in_mid_training_and_started_again(
 
 def run_two_agents(first: Project, second: Project, tmp_path: Path) -> tuple[list[int], str]:
     """Train with an agent in each checkout; their exit codes, and what both wrote."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
-    line = f"torchrun --nnodes 2 --nproc-per-node 1 --rdzv-backend c10d --rdzv-endpoint {endpoint}"
+    line = (
+        "torchrun --nnodes 2 --nproc-per-node 1 --rdzv-backend c10d"
+        f" --rdzv-endpoint 127.0.0.1:{free_port()}"
+    )
     logs = [tmp_path / "log 1", tmp_path / "log 2"]
     processes = [
         start(project, log, *line.split(), "stages/train.py")
