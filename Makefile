@@ -18,8 +18,7 @@ UNREACHABLE := .dvc/tmp/sources-unreachable
 RWLOCK := .dvc/tmp/rwlock
 HEAL := test ! -e $(RWLOCK) || $(BIN)/python -m json.tool $(RWLOCK) >/dev/null 2>&1 || rm -f $(RWLOCK)
 
-.PHONY: help env repro digits queue submit search vote compare report board push export demo check test lint \
-  bench lock deps
+.PHONY: $(shell awk -F : '/^[a-z]+:.*## / {print $$1}' Makefile)
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -41,7 +40,8 @@ repro: env-repro  ## run the pipeline (dvc repro), on the embedded digits if no 
 
 digits: env-repro  ## run the pipeline on the embedded digits, as an experiment; without network
 	@$(DVC) exp run -S dataset=digits -S optimizer=adam -S optimizers.adam.lr=0.0003 \
-	  -S epochs=40 -S batch_size=32 -S log_every=20
+	  -S epochs=40 -S batch_size=32 -S log_every=20 \
+	  -S folder=data/none -S picture=glyph -S image_size=28 -S channels=1
 
 WORKERS ?= 1
 COUNTED := case '$(WORKERS)' in 0*|*[!0-9]*|'') \
@@ -97,8 +97,8 @@ bench: env-repro  ## measure speed (half an hour; QUICK=1: two to five minutes)
 	@$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick)
 
 COMPILE := $(BIN)/uv pip compile --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
-  --custom-compile-command "make lock" --quiet --upgrade
-lock: env-repro  ## update requirements.lock and tools.lock from pyproject.toml
+  --custom-compile-command "make lock" --quiet $(if $(UPGRADE),--upgrade)
+lock: env-repro  ## pin what pyproject.toml declares in the locks (UPGRADE=1: newer versions of all)
 	$(COMPILE) pyproject.toml -o requirements.lock
 	$(COMPILE) --group dev -c requirements.lock -o tools.lock
 

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from mnist_pipeline.common.errors import UserError
@@ -14,11 +17,13 @@ from mnist_pipeline.common.tensors import load_tensors, save_tensors
 from mnist_pipeline.model.networks import (
     ACTIVATIONS,
     MODELS,
+    Linear,
     ModelSpec,
     Normalize,
     build_model,
     check_dataset,
     load_model,
+    padded,
     save_model,
 )
 from mnist_pipeline.splits.batches import DatasetInfo
@@ -94,6 +99,30 @@ def test_activations(activation: str) -> None:
     model = mlp(activation=activation)
     assert any(isinstance(module, type(ACTIVATIONS[activation]())) for module in model.modules())
     assert model(IMAGES).isfinite().all()
+
+
+@settings(max_examples=50, deadline=None)
+@example(batch=256, columns=200, rows=257, training=True)
+@given(
+    batch=st.integers(1, 300),
+    columns=st.integers(1, 300),
+    rows=st.integers(1, 300),
+    training=st.booleans(),
+)
+def test_a_padded_layer_computes_what_torchs_does(
+    batch: int, columns: int, rows: int, training: bool
+) -> None:
+    for size in (batch, columns, rows):
+        assert size <= padded(size) not in {*range(16), *range(193, 258)}
+    layer = Linear(columns, rows).train(training)
+    inputs = torch.randn(batch, columns, requires_grad=True)
+    weights = torch.randn(batch, rows)
+    parameters = (inputs, layer.weight, layer.bias)
+    found, expected = (
+        [outputs, *torch.autograd.grad((outputs * weights).sum(), parameters)]
+        for outputs in (layer(inputs), F.linear(*parameters))
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_dropout_is_active_in_training_only() -> None:

@@ -21,9 +21,6 @@ from ..common.errors import UserError
 from ..common.tensors import load_tensors, save_tensors
 from ..splits.batches import MNIST_SHAPE, DatasetInfo
 
-MIN_COLUMNS = 16
-"""For at least so many outputs MKL rounded alike on the CPUs of different vendors."""
-
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": partial(nn.ReLU, inplace=True),  # no layer before it needs its own outputs again
     "tanh": nn.Tanh,
@@ -49,19 +46,36 @@ class Normalize(nn.Module):
 
 
 class Linear(nn.Linear):
-    """nn.Linear, padded inside to at least MIN_COLUMNS outputs.
+    """nn.Linear, padded inside with zeros to sizes for which all x86-64 CPUs round alike.
 
-    With fewer outputs, MKL uses another algorithm on Intel CPUs than on others and rounds
-    differently, even in its reproducible mode.
+    See `padded`. The batch is a size of the weight's gradient, so it is padded in training.
     """
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Inputs [B, in_features] → [B, out_features]."""
-        missing = MIN_COLUMNS - self.out_features
-        if missing <= 0:
-            return super().forward(inputs)
-        weight, bias = F.pad(self.weight, (0, 0, 0, missing)), F.pad(self.bias, (0, missing))
-        return F.linear(inputs, weight, bias)[:, : self.out_features]
+        batch, columns, rows = len(inputs), self.in_features, self.out_features
+        inputs = pad(inputs, padded(batch) if self.training else batch, padded(columns))
+        weight = pad(self.weight, padded(rows), padded(columns))
+        bias = pad(self.bias[None], 1, padded(rows))[0]
+        return F.linear(inputs, weight, bias)[:batch, :rows]
+
+
+def padded(size: int) -> int:
+    """The smallest size of a matrix, not below `size`, for which MKL rounds alike everywhere.
+
+    Even in its reproducible mode, MKL uses other algorithms on Intel CPUs than on those of other
+    vendors for fewer than 12 columns, for vectors, and for sums of 193 to 257 products, which it
+    divides into blocks of 192 or of 256. Found by comparing an Intel Xeon with an AMD EPYC.
+    """
+    if 192 < size < 258:
+        return 264
+    return max(size, 16)
+
+
+def pad(matrix: Tensor, rows: int, columns: int) -> Tensor:
+    """Append rows and columns of zeros to a matrix [r, c] → [rows, columns]."""
+    missing = (0, columns - matrix.shape[1], 0, rows - matrix.shape[0])
+    return F.pad(matrix, missing) if any(missing) else matrix
 
 
 def mlp(
