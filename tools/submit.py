@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from _tool import ROOT
@@ -21,6 +22,7 @@ from _tool import ROOT
 from _clone import Clone, call
 from dvc.lock import LockError
 from dvc.repo import Repo
+from dvc.repo.experiments.exceptions import UnresolvedExpNamesError
 from dvc.repo.experiments.executor.base import BaseExecutor
 from dvc.repo.experiments.queue.base import QueueEntry
 from workers import check_pictures
@@ -113,9 +115,9 @@ def take_off_queue(name: str, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while True:
         try:
-            with Repo(str(ROOT)) as repo, repo.lock:
-                repo.experiments.celery_queue.remove([name])
-                return
+            with Repo(str(ROOT)) as repo, repo.lock, suppress(UnresolvedExpNamesError):
+                repo.experiments.celery_queue.remove([name])  # unless it was removed by hand
+            return
         except LockError as error:
             if time.monotonic() > deadline:
                 raise UserError(f"{name} has finished, but is still queued: {error}") from None

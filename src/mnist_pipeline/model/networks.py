@@ -53,7 +53,7 @@ class Linear(nn.Linear):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Inputs [B, in_features] → [B, out_features]."""
-        batch, columns, rows = len(inputs), self.in_features, self.out_features
+        batch, columns, rows = inputs.shape[0], self.in_features, self.out_features
         inputs = pad(inputs, padded(batch) if self.training else batch, padded(columns))
         weight = pad(self.weight, padded(rows), padded(columns))
         bias = pad(self.bias[None], 1, padded(rows))[0]
