@@ -138,12 +138,13 @@ def table(results: dict[str, Row]) -> str:
             today = row["settings"] == settings(recipe)
             spread = f" ± {row['standard_error']:.2f}" if row["standard_error"] else ""
             processor = name.rpartition(", ")[0]  # without the number of cores
+            threads = f"{row['threads']} thread{'s' * (row['threads'] != 1)}"
             lines += table_row(
                 f"`{recipe}`: {description}" if today else f"`{recipe}`, earlier settings",
                 f"{row['accuracy']:.2f}{spread} % ({row['runs']} seeds)",
                 row["accuracy"],
                 f"{row['seconds']:.0f} s",
-                f"{processor}, {row['threads']} threads, {row['precision']}",
+                f"{processor}, {threads}, {row['precision']}",
             )
             if "vote" in row:
                 vote, models = row["vote"]["accuracy"], row["vote"]["models"]
