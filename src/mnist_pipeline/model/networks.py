@@ -61,11 +61,11 @@ class Linear(nn.Linear):
 
 
 def padded(size: int) -> int:
-    """The smallest size of a matrix, not below `size`, for which MKL rounds alike everywhere.
+    """A size of a matrix, not below `size`, for which MKL rounds alike everywhere.
 
-    Even in its reproducible mode, MKL uses other algorithms on Intel CPUs than on those of other
-    vendors for fewer than 12 columns, for vectors, and for sums of 193 to 257 products, which it
-    divides into blocks of 192 or of 256. Found by comparing an Intel Xeon with an AMD EPYC.
+    Even in its reproducible mode, MKL rounds differently on Intel CPUs than on those of other
+    vendors for fewer than 12 columns, for vectors, and for sums of 193 to 257 products, which one
+    of them seems to divide. Found by comparing an Intel Xeon with an emulated AMD EPYC.
     """
     if 192 < size < 258:
         return 264
