@@ -106,7 +106,7 @@ def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path, spelling: str) -> No
         ({**PHOTO, "channels": 4}, "channels: found 4, expected one of 1, 3"),
         ({"models__cnn__kernel_size": 4}, "kernel_size: found 4, expected one of 1, 3, 5, 7, 9"),
         ({"shuffle": "blocks"}, "shuffle: found blocks, expected a valid boolean"),
-        ({"launcher": " "}, "launcher: found ' ', expected"),
+        ({"launcher": " "}, "launcher: found ' ', expected a command, such as python"),
         ({"augmentation": "afine"}, "augmentation: found afine, expected one of none, affine"),
         ({"augmentations__affine__shear": 90}, "augmentations.affine.shear: found 90, expected"),
         ({"ensemble": 2}, "ensemble: unknown setting"),

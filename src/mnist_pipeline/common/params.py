@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -39,6 +40,13 @@ class Settings(BaseModel):
     """Base of all settings: no unknown keys, no NaN or infinity, no text where a number belongs."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+
+def check_launcher(line: str) -> str:
+    """Accept any command line that is not blank."""
+    if not line.strip():
+        raise PydanticCustomError("launcher", "a command, such as python")
+    return line
 
 
 def check_threads(threads: object) -> object:
@@ -225,7 +233,7 @@ class TrainParams(HardwareParams):
     keep: Literal["last", "best"]
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     precision: Literal["auto", "float32", "bfloat16"]
-    launcher: Annotated[str, Field(pattern=r"\S")]
+    launcher: Annotated[str, AfterValidator(check_launcher)]
     num_workers: Annotated[int, Field(ge=0, le=256)]
     log_every: Count
     models: Models
