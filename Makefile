@@ -39,9 +39,8 @@ repro: env-repro  ## run the pipeline (dvc repro), on the embedded digits if no 
 	@$(DVC) metrics show
 
 digits: env-repro  ## run the pipeline on the embedded digits, as an experiment; without network
-	@$(DVC) exp run -S dataset=digits -S optimizer=adam -S optimizers.adam.lr=0.0003 \
-	  -S epochs=40 -S batch_size=32 -S log_every=20 \
-	  -S folder=data/none -S picture=glyph -S image_size=28 -S channels=1
+	@$(DVC) exp run -S dataset=digits -S folder=data/none -S optimizer=adam -S optimizers.adam.lr=0.0003 \
+	  -S epochs=40 -S batch_size=32 -S log_every=20
 
 WORKERS ?= 1
 COUNTED := case '$(WORKERS)' in 0*|*[!0-9]*|'') \
@@ -101,6 +100,3 @@ COMPILE := $(BIN)/uv pip compile --universal --python-version 3.10 --generate-ha
 lock: env-repro  ## pin what pyproject.toml declares in the locks (UPGRADE=1: newer versions of all)
 	$(COMPILE) pyproject.toml -o requirements.lock
 	$(COMPILE) --group dev -c requirements.lock -o tools.lock
-
-deps: env-repro  ## update each stage's code dependencies in dvc.yaml
-	$(BIN)/python tests/pipeline/code_deps.py --write

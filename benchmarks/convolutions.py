@@ -15,28 +15,26 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "src"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))
 
-from mnist_pipeline.common.openmp import limit_spinning
-
-limit_spinning()  # before torch is imported
+from _stage import ROOT
 
 import torch
 import yaml
 from torch import Tensor, nn
 
-from mnist_pipeline.common.params import TrainParams, read_params
-from mnist_pipeline.common.runtime import keep_memory, set_up
+from mnist_pipeline.common.settings import read_settings
 from mnist_pipeline.model.networks import Network, build_model
+from mnist_pipeline.runtime.arithmetic import keep_memory, set_up
 from mnist_pipeline.splits.batches import ImageDataset, load_info, load_split
 from mnist_pipeline.training.run import build_spec, build_trainer
+from mnist_pipeline.training.settings import TrainSettings
 
 STEPS = 20
 """Steps per turn."""
 
 
-def recipe_params(recipe: str) -> TrainParams:
+def recipe_params(recipe: str) -> TrainSettings:
     """The train stage's settings after `dvc exp run $(cat recipes/RECIPE)`."""
     settings = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))
     for option in shlex.split((ROOT / "recipes" / recipe).read_text("utf-8"))[1::2]:
@@ -49,7 +47,7 @@ def recipe_params(recipe: str) -> TrainParams:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "params.yaml"
         path.write_text(yaml.safe_dump(settings))
-        return read_params(path, TrainParams)
+        return read_settings(path, TrainSettings)
 
 
 def bare_convolutions(model: Network, images: Tensor) -> Callable[[], None]:

@@ -13,12 +13,9 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "src"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))
 
-from mnist_pipeline.common.openmp import limit_spinning
-
-limit_spinning()  # before torch is imported
+from _stage import ROOT
 
 import torch
 from torch import nn
@@ -26,12 +23,13 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import MNIST
 
-from mnist_pipeline.common.params import TrainParams, read_params
-from mnist_pipeline.common.runtime import keep_memory, set_up
+from mnist_pipeline.common.settings import read_settings
 from mnist_pipeline.model.networks import build_model
+from mnist_pipeline.runtime.arithmetic import keep_memory, set_up
 from mnist_pipeline.splits.batches import ImageDataset, load_info, load_split
 from mnist_pipeline.training.loop import Trainer
 from mnist_pipeline.training.run import build_spec, build_trainer
+from mnist_pipeline.training.settings import TrainSettings
 
 BATCH_SIZE = 64
 
@@ -59,7 +57,7 @@ def tutorial_epoch(steps: int) -> Callable[[], None]:
     return epoch
 
 
-def project_trainer(params: TrainParams, steps: int, device: torch.device) -> Trainer:
+def project_trainer(params: TrainSettings, steps: int, device: torch.device) -> Trainer:
     """This project's trainer, without a validation split."""
     data = ROOT / "data/processed"
     dataset = load_split(data, "train")
@@ -116,7 +114,7 @@ def seconds(epoch: Callable[[], object]) -> float:
 def main() -> None:
     """Time each way `REPEATS` times over `STEPS` steps."""
     steps, repeats = map(int, sys.argv[1:])
-    params = read_params(ROOT / "params.yaml", TrainParams)
+    params = read_settings(ROOT / "params.yaml", TrainSettings)
     all_threads = torch.get_num_threads()
     device = set_up(params)  # its arithmetic is that of every way
     keep_memory()  # speeds up every way

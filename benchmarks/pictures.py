@@ -22,9 +22,9 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from mnist_pipeline.common.errors import run
+from mnist_pipeline.handwriting.decode import PictureError
+from mnist_pipeline.handwriting.glyphs import read_glyphs
 from mnist_pipeline.model.networks import load_model
-from mnist_pipeline.raw.decode import PictureError
-from mnist_pipeline.raw.prepare import glyphs
 from mnist_pipeline.splits.batches import load_split
 
 SIDE = 480
@@ -319,7 +319,7 @@ def main() -> None:
         for index, label in enumerate(labels.tolist()):
             file = saved(make(kind, images[:, 0].numpy(), index))
             try:
-                found = glyphs(file, kind)
+                found = read_glyphs(file, kind)
             except PictureError as error:
                 found, answer = np.zeros((0, 28, 28), np.uint8), [str(error)]
             else:

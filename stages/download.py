@@ -5,26 +5,25 @@ import os
 from _stage import ROOT
 
 from mnist_pipeline.common.errors import run
-from mnist_pipeline.common.params import DownloadParams, read_params
-from mnist_pipeline.raw.sources import UnreachableError, download
+from mnist_pipeline.common.settings import read_settings
+from mnist_pipeline.raw.sources import TORCHVISION, DownloadSettings, UnreachableError, download
 
 UNREACHABLE = ROOT / ".dvc/tmp/sources-unreachable"  # tells `make repro` why the stage failed
 
 
 def main() -> None:
     """Read params.yaml, write data/raw."""
-    params = read_params(ROOT / "params.yaml", DownloadParams)
+    params = read_settings(ROOT / "params.yaml", DownloadSettings)
     mirror = os.environ.get("MNIST_MIRROR")
     mirrors = [*([mirror] if mirror else []), *params.mirrors]
     try:
-        shape = (params.channels, params.image_size, params.image_size)
-        folder = ROOT / params.folder
-        download(params.dataset, mirrors, ROOT / "data/raw", folder, params.picture, shape)
+        download(params.dataset, mirrors, ROOT / "data/raw")
     except UnreachableError:
         if UNREACHABLE.parent.is_dir():
             UNREACHABLE.touch()
         raise
-    print(f"{params.dataset}: raw files verified, in data/raw")
+    has_files = params.dataset in TORCHVISION
+    print(f"{params.dataset}: {'raw files verified' if has_files else 'nothing to download'}")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,7 @@ from _stage import ROOT
 
 from mnist_pipeline.common.errors import run
 from mnist_pipeline.common.files import six_digits, write_csv, write_json
-from mnist_pipeline.common.params import EvaluateParams, read_params
-from mnist_pipeline.common.runtime import parallelize, set_up
+from mnist_pipeline.common.settings import read_settings
 from mnist_pipeline.evaluation.metrics import (
     class_table,
     prediction_table,
@@ -16,6 +15,7 @@ from mnist_pipeline.evaluation.pictures import first_layer, mistakes, samples, w
 from mnist_pipeline.model.inference import inference_loader, predict
 from mnist_pipeline.model.losses import LOSSES
 from mnist_pipeline.model.networks import check_dataset, load_model
+from mnist_pipeline.runtime.arithmetic import HardwareSettings, parallelize, set_up
 from mnist_pipeline.splits.batches import load_info, load_split
 
 DATA, METRICS, PICTURES = ROOT / "data/processed", ROOT / "metrics", ROOT / "pictures"
@@ -23,7 +23,7 @@ DATA, METRICS, PICTURES = ROOT / "data/processed", ROOT / "metrics", ROOT / "pic
 
 def main() -> None:
     """Read params.yaml, the model and the test split, write metrics and pictures."""
-    params = read_params(ROOT / "params.yaml", EvaluateParams)
+    params = read_settings(ROOT / "params.yaml", HardwareSettings)
     device = set_up(params)
     model, spec = load_model(ROOT / "models/model.safetensors")
     check_dataset(spec, load_info(DATA))

@@ -2,16 +2,17 @@
 
 from _stage import ROOT
 
-from mnist_pipeline.common.distributed import process_group
 from mnist_pipeline.common.errors import run
-from mnist_pipeline.common.params import TrainParams, read_params
-from mnist_pipeline.common.runtime import keep_memory, set_up
+from mnist_pipeline.common.settings import read_settings
+from mnist_pipeline.runtime.arithmetic import keep_memory, set_up
+from mnist_pipeline.runtime.distributed import process_group
 from mnist_pipeline.training.run import train
+from mnist_pipeline.training.settings import TrainSettings
 
 
 def main() -> None:
     """Read params.yaml and the train and validation splits, write the model and its metrics."""
-    params = read_params(ROOT / "params.yaml", TrainParams)
+    params = read_settings(ROOT / "params.yaml", TrainSettings)
     device = set_up(params)
     keep_memory()
     with process_group(device, params.launcher) as device:

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from mnist_pipeline.common.openmp import limit_spinning
-
-limit_spinning()  # before torch is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # one worker per core, so more threads would wait
+os.environ["MNIST_CACHE"] = "off"  # no test sees the user's own
 
 import torch
 
@@ -18,13 +17,15 @@ from mnist_pipeline.model.losses import LOSSES
 from mnist_pipeline.model.networks import ModelSpec, build_model, save_model
 from mnist_pipeline.raw.sources import download
 from mnist_pipeline.splits.batches import ImageDataset, load_info, load_split, make_loader
-from mnist_pipeline.splits.write import read_raw, write_splits
+from mnist_pipeline.splits.digits import read_digits
+from mnist_pipeline.splits.raw import read_raw
+from mnist_pipeline.splits.write import write_splits
 
 ROOT = Path(__file__).resolve().parents[1]
 
 # What the tests start from, whatever is chosen in params.yaml.
 CHOSEN = {
-    "dataset": "mnist", "folder": "data/none", "picture": "glyph", "image_size": 28, "channels": 1,
+    "dataset": "mnist", "folder": "data/none", "picture": "glyph",
     "model": "mlp", "optimizer": "sgd",
 }  # fmt: skip
 
@@ -56,17 +57,10 @@ def mnist_mirror() -> str:
 
 
 @pytest.fixture(scope="session")
-def digits_raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("digits") / "raw"
-    download("digits", [], root)
-    return root
-
-
-@pytest.fixture(scope="session")
-def digits_folder(digits_raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def digits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The splits of the digits, as the preprocess stage writes them."""
     folder = tmp_path_factory.mktemp("processed")
-    write_splits(read_raw(digits_raw), 0.1, folder)
+    write_splits(read_digits(), 0.1, folder)
     return folder
 
 
@@ -82,7 +76,7 @@ def mnist_folder(mnist_mirror: str, tmp_path_factory: pytest.TempPathFactory) ->
 
     def build(folder: Path) -> None:
         download("mnist", [mnist_mirror], folder / "raw")
-        write_splits(read_raw(folder / "raw"), 0.0, folder / "processed")
+        write_splits(read_raw(folder / "raw", "mnist"), 0.0, folder / "processed")
 
     return shared(tmp_path_factory, "mnist", build) / "processed"
 

@@ -9,7 +9,7 @@ from multiprocessing import set_forkserver_preload
 import torch
 from torch.multiprocessing.spawn import start_processes
 
-from mnist_pipeline.common.distributed import process_group
+from mnist_pipeline.runtime.distributed import process_group
 
 # Where a fork is safe, one process imports what takes seconds, and each rank is a fork of it.
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"

@@ -1,6 +1,8 @@
 """The packages import each other in one direction only."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,12 +10,15 @@ import pytest
 from .conftest import ROOT
 
 LIBRARY = ROOT / "src/mnist_pipeline"
+LOWEST = {"runtime", "common"}
 MAY_IMPORT = {
-    "training": {"model", "splits", "raw", "common"},
-    "evaluation": {"model", "splits", "raw", "common"},
-    "model": {"splits", "raw", "common"},
-    "splits": {"raw", "common"},
+    "training": {"model", "splits", *LOWEST},
+    "evaluation": {"model", "splits", *LOWEST},
+    "model": {"splits", *LOWEST},
+    "splits": {"raw", "handwriting", *LOWEST},
     "raw": {"common"},
+    "handwriting": {"common"},
+    "runtime": {"common"},
     "common": set(),
 }
 
@@ -66,3 +71,26 @@ def test_package_files_hold_only_a_docstring() -> None:
     for path in LIBRARY.rglob("__init__.py"):
         (statement,) = ast.parse(path.read_text("utf-8")).body
         assert isinstance(statement, ast.Expr), path
+
+
+def test_handwriting_needs_little() -> None:
+    """Numpy, scipy, Pillow and the error class: it can be copied into another project."""
+    allowed = {"numpy", "scipy", "PIL", "common.errors", *sys.stdlib_module_names}
+    for module in (LIBRARY / "handwriting").glob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level != 1:
+                name = node.module or ""
+                assert (name if node.level else name.split(".")[0]) in allowed, f"{module}: {name}"
+            if isinstance(node, ast.Import):
+                names = {alias.name.split(".")[0] for alias in node.names}
+                assert names <= allowed, module
+
+
+def test_download_and_preprocess_need_no_torch_to_validate_settings() -> None:
+    code = """
+import sys
+sys.path.insert(0, "src")
+import mnist_pipeline.raw.sources, mnist_pipeline.splits.read, mnist_pipeline.splits.write
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -20,10 +20,10 @@ import torch
 from predict import read_images
 
 from mnist_pipeline.common.errors import UserError, run
+from mnist_pipeline.handwriting.decode import PictureError
 from mnist_pipeline.model.inference import Classifier
 from mnist_pipeline.model.losses import LOSSES
 from mnist_pipeline.model.networks import ModelSpec, load_model
-from mnist_pipeline.raw.decode import PictureError
 
 PAGE = Path(__file__).with_name("demo.html")
 HOST = "127.0.0.1"

@@ -16,11 +16,12 @@ import numpy as np
 import torch
 
 from mnist_pipeline.common.errors import run
+from mnist_pipeline.handwriting.decode import PictureError
+from mnist_pipeline.handwriting.glyphs import read_glyph, read_glyphs
+from mnist_pipeline.handwriting.photos import read_photo
 from mnist_pipeline.model.inference import Classifier
 from mnist_pipeline.model.losses import LOSSES
 from mnist_pipeline.model.networks import ModelSpec, load_model
-from mnist_pipeline.raw.decode import PictureError
-from mnist_pipeline.raw.prepare import glyphs, photo, prepare
 
 SHADES = " ░▒▓█"
 
@@ -81,10 +82,10 @@ def read_images(file: Path | BinaryIO, spec: ModelSpec, name: str) -> np.ndarray
     Raises PictureError.
     """
     if spec.picture == "photo":
-        return photo(file, spec.shape, name)[np.newaxis]
+        return read_photo(file, spec.shape, name)[np.newaxis]
     if set(spec.classes) <= set("0123456789"):
-        return glyphs(file, name)[:, np.newaxis]
-    return prepare(file, name)[np.newaxis, np.newaxis]  # other glyphs may have several parts
+        return read_glyphs(file, name)[:, np.newaxis]
+    return read_glyph(file, name)[np.newaxis, np.newaxis]  # other glyphs may have several parts
 
 
 def describe(name: str, probabilities: np.ndarray, classes: list[str]) -> dict[str, Any]:

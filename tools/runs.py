@@ -22,7 +22,8 @@ import psutil
 import yaml
 from workers import run_git
 
-from mnist_pipeline.common.params import BLOCKS, NOT_INPUTS
+from mnist_pipeline.splits.read import PreprocessSettings
+from mnist_pipeline.training.settings import UNTRACKED, TrainSettings
 
 HISTORY, TEST, MODEL = "metrics/history.csv", "metrics/test.json", "models/model.safetensors"
 
@@ -30,6 +31,7 @@ CLONES = ".dvc/tmp/search/clones/*/*"
 NOTES = (".dvc/tmp/exps/run/*/*.run", ".dvc/tmp/exps/standalone/run/*/*.run")  # of experiments
 RUNNING, SUCCEEDED = 2, 3  # of DVC's TaskStatus
 
+BLOCKS = PreprocessSettings.choices() | TrainSettings.choices()
 CHOICES = {block: choice for choice, block in BLOCKS.items()}
 
 MALFORMED = (AttributeError, KeyError, TypeError, yaml.YAMLError)
@@ -174,7 +176,7 @@ def unfinished_run(files: Files, changed: float, known: Run | None) -> Run | Non
         return Run(history, known.params, {}, changed)
     try:
         settings = read_yaml(files["params.yaml"])
-        names = settings.keys() - NOT_INPUTS - set(BLOCKS.values())
+        names = settings.keys() - UNTRACKED - {"mirrors"} - set(BLOCKS.values())
         params = {name: settings[name] for name in names}
         for choice, block in BLOCKS.items():
             params[f"{block}.{params[choice]}"] = settings[block][params[choice]]

@@ -31,14 +31,22 @@ from sqlalchemy.exc import SQLAlchemyError
 from workers import not_copied, shares
 
 from mnist_pipeline.common.errors import UserError, run
-from mnist_pipeline.common.params import BLOCKS, Params, Settings, read_params
+from mnist_pipeline.common.settings import Settings, read_settings
 from mnist_pipeline.common.yamlfiles import ParamsError, explain, read_yaml
+from mnist_pipeline.raw.sources import DownloadSettings
+from mnist_pipeline.splits.read import PreprocessSettings
+from mnist_pipeline.training.settings import TrainSettings
 
 FOLDER = ROOT / ".dvc/tmp/search"
 DATABASE_ERRORS = (SQLAlchemyError, ImportError, optuna.exceptions.StorageInternalError)
 
-INCOMPARABLE = {"dataset", "folder", "validation_fraction", "loss"}
+INCOMPARABLE = {*DownloadSettings.model_fields, *PreprocessSettings.model_fields, "loss"}
 """Settings that change what a validation loss means."""
+
+
+class Params(DownloadSettings, PreprocessSettings, TrainSettings):
+    """All settings of params.yaml."""
+
 
 MAX_FAILURES = 3
 """Consecutive failed trials that end a search, as the next would most likely fail too."""
@@ -64,7 +72,7 @@ def main() -> None:
     options = parser.parse_args()
     if min(options.trials, options.workers) < 1:
         raise UserError("TRIALS and WORKERS: expected positive integers")
-    params = read_params(ROOT / "params.yaml", Params)
+    params = read_settings(ROOT / "params.yaml", Params)
     try:
         call(ROOT, "git", "-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
     except UserError:
@@ -96,13 +104,13 @@ def read_space(path: Path, params: Params) -> Space:
 
 def find_problems(name: str, values: object, params: Params) -> list[str]:
     """What is wrong with an entry of the space, one line per problem."""
-    if name in INCOMPARABLE:
+    if name.partition(".")[0] in INCOMPARABLE:
         return [f"{name}: cannot be searched, because it changes what a validation loss means"]
     if isinstance(values, dict):
         try:
             numbers = Range.model_validate(values)
         except ValidationError as error:
-            return [f"{name}.{explain(details, Range)}" for details in error.errors()]
+            return [f"{name}.{explain(details, Range.names)}" for details in error.errors()]
         if numbers.low >= numbers.high:
             return [f"{name}: found low {numbers.low}, expected less than high {numbers.high}"]
         if numbers.log and numbers.low <= 0:
@@ -117,7 +125,7 @@ def find_problems(name: str, values: object, params: Params) -> list[str]:
         try:
             Params.model_validate(settings)
         except ValidationError as error:
-            problems += [explain(details, Params) for details in error.errors()]
+            problems += [explain(details, Params.names) for details in error.errors()]
     return problems
 
 
@@ -255,10 +263,11 @@ def sample(trial: optuna.Trial, space: Space, params: Params) -> list[str]:
 
     Settings of a model, augmentation, optimizer or schedule are sampled only if it is chosen.
     """
+    choices = params.choices()
     sampled: dict[str, Any] = {}
-    for name in sorted(space, key=lambda name: name not in BLOCKS):  # choices before their blocks
+    for name in sorted(space, key=lambda name: name not in choices):  # choices before their blocks
         settings = params.model_dump() | sampled
-        chosen = {block: settings[choice] for choice, block in BLOCKS.items()}
+        chosen = {block: settings[choice] for choice, block in choices.items()}
         block, _, rest = name.partition(".")
         if block not in chosen or rest.startswith(f"{chosen[block]}."):
             sampled[name] = suggest(trial, name, space[name])

@@ -16,11 +16,10 @@ from _dvc import expand, read_each
 from _significance import describe
 
 from mnist_pipeline.common.errors import run
-from mnist_pipeline.common.params import HardwareParams
-from mnist_pipeline.common.runtime import set_up
 from mnist_pipeline.model.inference import inference_loader, predict
 from mnist_pipeline.model.losses import LOSSES
 from mnist_pipeline.model.networks import check_dataset, load_model
+from mnist_pipeline.runtime.arithmetic import HardwareSettings, set_up
 from mnist_pipeline.splits.batches import load_info, load_split
 
 DATA, MODEL = ROOT / "data/processed", "models/model.safetensors"
@@ -33,7 +32,7 @@ def main() -> None:
         "patterns", nargs="+", metavar="EXPERIMENT", help="experiment, pattern, commit or workspace"
     )
     experiments = [name for pattern in parser.parse_args().patterns for name in expand(pattern)]
-    device = set_up(HardwareParams(arithmetic="native", device="auto", threads="auto"))
+    device = set_up(HardwareSettings(arithmetic="native", device="auto", threads="auto"))
     info, test_set = load_info(DATA), load_split(DATA, "test")
     loader = inference_loader(test_set.to(device))
     models = read_each(experiments, MODEL, load_model)

@@ -16,7 +16,6 @@ from _tool import ROOT
 import yaml
 
 from mnist_pipeline.common.errors import UserError, run
-from mnist_pipeline.common.params import NO_FOLDER
 
 
 def main() -> None:
@@ -58,7 +57,7 @@ def main() -> None:
 def check_pictures(name: str, commit: str) -> None:
     """Warn of pictures of the experiment `name` that its copy, a commit, will not have."""
     settings = run_git("show", f"{commit}:./params.yaml").stdout
-    folder = Path(yaml.safe_load(settings).get("folder", NO_FOLDER))
+    folder = Path(yaml.safe_load(settings)["folder"])
     tracked = [folder, *(Path(f"{path}.dvc") for path in (folder, *folder.parents[:-1]))]
     if not folder.is_absolute() and all(
         run_git("cat-file", "-e", f"{commit}:./{path.as_posix()}").returncode for path in tracked

@@ -12,11 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mnist_pipeline.common.errors import UserError
-from mnist_pipeline.common.params import Models
-from mnist_pipeline.common.tensors import load_tensors, save_tensors
 from mnist_pipeline.model.networks import (
     ACTIVATIONS,
-    MODELS,
     Linear,
     ModelSpec,
     Normalize,
@@ -26,6 +23,7 @@ from mnist_pipeline.model.networks import (
     padded,
     save_model,
 )
+from mnist_pipeline.model.tensors import load_tensors, save_tensors
 from mnist_pipeline.splits.batches import DatasetInfo
 
 SPEC = ModelSpec(
@@ -61,8 +59,16 @@ def mlp(**settings: object) -> nn.Module:
     return build_model(replace(SPEC, settings={**SPEC.settings, **settings}))
 
 
-def test_every_model_of_params_can_be_built() -> None:
-    assert set(MODELS) == set(Models.model_fields)
+@pytest.mark.parametrize(("side", "most"), [(8, 2), (28, 3), (32, 4)])
+def test_as_many_blocks_as_the_image_can_be_halved(side: int, most: int) -> None:
+    def build(blocks: int) -> nn.Module:
+        settings = {**CNN.settings, "channels": [[1]] * blocks}
+        return build_model(replace(CNN, shape=[3, side, side], settings=settings))
+
+    build(most)(torch.zeros(1, 3, side, side))
+    expected = f"models.cnn.channels: found {most + 1} blocks, expected at most {most}: each halves"
+    with pytest.raises(UserError, match=expected):
+        build(most + 1)
 
 
 def test_normalize_equals_torchvisions() -> None:

@@ -23,7 +23,7 @@ SMALL = CHOSEN | {"dataset": "digits", "optimizer": "adam", "epochs": 3, "log_ev
 
 # Scripts one after the other, in an interpreter that imports torch once.
 RUN_SCRIPTS = """
-import runpy, sys
+import gc, runpy, sys
 from pathlib import Path
 
 for script in sys.argv[1:]:
@@ -32,6 +32,7 @@ for script in sys.argv[1:]:
         runpy.run_path(script, run_name="__main__")
     except SystemExit as end:
         print("exit code", end.code, flush=True)
+    gc.unfreeze()
 """
 
 

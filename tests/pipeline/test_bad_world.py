@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mnist_pipeline.common.tensors import load_tensors, save_tensors
+from mnist_pipeline.model.tensors import load_tensors, save_tensors
 
-from .project import ALL, Project, ran
+from .project import ALL, ROOT, Project, ran
 
 Mount = Callable[..., None]
 
@@ -34,7 +34,7 @@ def mount() -> Iterator[Mount]:
 @pytest.mark.parametrize(
     ("stage", "folder", "size"),
     [
-        ("download", "data", "1m"),
+        ("download", "data", "1m,nr_inodes=2"),  # the digits have no raw files to fill it
         ("preprocess", "data/processed", "400k"),
         ("train", "models", "1m"),
         ("evaluate", "metrics", "8k"),
@@ -105,21 +105,41 @@ def test_a_split_with_other_classes(project: Project) -> None:
     assert "Traceback" not in output
 
 
-def test_a_folder_where_a_file_should_be(project: Project) -> None:
-    labels = project.folder / "data/raw/digits/train-labels.idx"
-    labels.unlink()
-    labels.mkdir()
-    output = project.run("python", "stages/preprocess.py", status=1)
-    assert "train-labels.idx: found no file, expected SHA-256" in output
-
-
-def test_a_damaged_raw_file_is_fetched_again_as_advised(project: Project) -> None:
-    before = project.outs()
-    images = project.folder / "data/raw/digits/train-images.idx"
+def test_a_damaged_raw_file_is_fetched_again_as_advised(
+    clone: Project, mnist_mirror: str, tmp_path: Path
+) -> None:
+    clone.env["MNIST_MIRROR"] = str((ROOT / mnist_mirror).resolve())
+    clone.env["MNIST_CACHE"] = str(tmp_path / "cache")
+    clone.dvc("repro", "preprocess")
+    before = clone.outs()
+    images = clone.folder / "data/raw/MNIST/raw/train-images-idx3-ubyte"
     content = bytearray(images.read_bytes())
     content[5000] ^= 1
     images.write_bytes(content)
-    output = project.run("python", "stages/preprocess.py", status=1)
-    assert "train-images.idx: found SHA-256 " in output
-    assert ran(project.dvc("repro", "--force", "--single-item", "download")) == ["download"]
-    assert project.outs() == before
+    output = clone.run("python", "stages/preprocess.py", status=1)
+    assert "train-images-idx3-ubyte: found SHA-256 " in output
+    del clone.env["MNIST_MIRROR"]  # its file is in the user's cache
+    assert ran(clone.dvc("repro", "--force", "--single-item", "download")) == ["download"]
+    assert clone.outs() == before
+
+
+def test_what_was_verified_before_needs_no_network(
+    clone: Project, mnist_mirror: str, tmp_path: Path
+) -> None:
+    clone.env["MNIST_CACHE"] = str(tmp_path / "cache")
+    clone.dvc("repro", "download", MNIST_MIRROR=str((ROOT / mnist_mirror).resolve()))
+    before = clone.outs()
+    source = clone.folder / "src/mnist_pipeline/raw/sources.py"
+    source.write_text(source.read_text() + "\n# edited\n")
+    assert ran(clone.dvc("repro", "download")) == ["download"], "an edit of the code"
+    clone.dvc("exp", "run", "-S", "dataset=digits", "download")
+    clone.run("git", "checkout", "--quiet", "params.yaml")
+    assert ran(clone.dvc("repro", "download", "--force")) == ["download"], "back from another"
+    assert clone.outs() == before
+    clone.commit("edited")
+    clone.dvc("exp", "run", "--temp", "--force", "download")
+    second = Project(tmp_path / "second")
+    clone.run("git", "clone", "--quiet", str(clone.folder), str(second.folder))
+    second.env["MNIST_CACHE"] = clone.env["MNIST_CACHE"]
+    second.dvc("repro", "download")
+    assert second.outs() == before

@@ -1,44 +1,67 @@
 """dvc.yaml lists the code and the params that each stage uses, requirements.lock its packages."""
 
 import re
+import subprocess
+import sys
 from contextlib import suppress
 from importlib.metadata import distributions
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 import yaml
 
-from mnist_pipeline.common import params
-from mnist_pipeline.common.params import NOT_INPUTS
+from ..settings import BLOCKS, STAGES
+from .project import ROOT, Project
 
-from .code_deps import DVC_YAML, ROOT, code_deps, listed_deps, stages
-from .project import Project
+LISTED = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
-STAGES = stages()
+LOADED = """
+import runpy, sys
+from pathlib import Path
+root = Path.cwd().resolve()
+sys.path.insert(0, "stages")  # as `python stages/...` does
+runpy.run_path(sys.argv[1], run_name="imported")
+names = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+files = {Path(name).resolve() for name in names if name}
+mine = [root / "src", root / "stages"]
+print(*(f.relative_to(root).as_posix() for f in files if any(map(f.is_relative_to, mine))))
+"""
 
 
-@pytest.mark.parametrize("stage", STAGES)
+def code_listed(stage: str) -> set[str]:
+    """The modules and packages that dvc.yaml lists for a stage."""
+    return {dep for dep in LISTED[stage]["deps"] if dep.startswith(("src/", "stages/"))}
+
+
+@pytest.mark.parametrize("stage", LISTED)
 def test_the_code_listed_is_the_code_loaded(stage: str) -> None:
-    loaded, listed = set(code_deps(stage)), set(listed_deps(stage))
-    missing, surplus = loaded - listed, listed - loaded
-    assert not missing | surplus, f"'make deps' mends it: {missing=}, {surplus=}"
+    script = f"stages/{stage}.py"
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, script], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    listed, used = code_listed(stage), set()
+    for module in {script, *done.stdout.split()}:
+        deps = {dep for dep in listed if PurePosixPath(module).is_relative_to(dep)}
+        assert deps, f"{stage} imports {module}: list its package in dvc.yaml"
+        used |= deps
+    assert used == listed, f"{stage} imports nothing from {listed - used}"
 
 
 def test_every_module_is_used_by_a_stage() -> None:
-    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "src").rglob("*.py")}
-    assert modules <= {dep for stage in STAGES for dep in listed_deps(stage)}
+    listed = set().union(*map(code_listed, LISTED))
+    for path in (ROOT / "src").rglob("*.py"):
+        assert any(path.relative_to(ROOT).is_relative_to(dep) for dep in listed), path
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", LISTED)
 def test_the_params_listed_are_those_the_stage_can_read(stage: str) -> None:
-    readable = getattr(params, f"{stage.title()}Params").model_fields
-    blocks = {block: choice for choice, block in params.BLOCKS.items()}
+    choices = {block: choice for choice, block in BLOCKS.items()}
     expected = {
-        f"{name}.${{{blocks[name]}}}" if name in blocks else name
-        for name in readable
-        if name not in NOT_INPUTS
+        f"{name}.${{{choices[name]}}}" if name in choices else name
+        for name in STAGES[stage].model_fields
     }
-    assert set(yaml.safe_load(DVC_YAML.read_text())["stages"][stage]["params"]) == expected
+    untracked = LISTED[stage].get("meta", {}).get("untracked", [])
+    assert {*LISTED[stage]["params"], *untracked} == expected
 
 
 def test_the_stages_need_only_the_packages_of_requirements_lock(
@@ -51,7 +74,7 @@ def test_the_stages_need_only_the_packages_of_requirements_lock(
                 with suppress(FileExistsError):  # namespace packages share a folder
                     (tmp_path / name).symlink_to(str(package.locate_file(name)))
     before = project.outs()
-    for stage in STAGES:
+    for stage in LISTED:
         # -S: no site-packages but those
         project.run("python", "-S", f"stages/{stage}.py", PYTHONPATH=str(tmp_path))
     assert project.outs() == before

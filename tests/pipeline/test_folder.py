@@ -10,11 +10,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from mnist_pipeline.common.errors import UserError
-from mnist_pipeline.raw.decode import PictureError
-from mnist_pipeline.raw.folders import read_folder
-from mnist_pipeline.raw.idx import read_idx
-from mnist_pipeline.raw.sources import download
-from mnist_pipeline.splits.write import read_raw
+from mnist_pipeline.handwriting.decode import PictureError
+from mnist_pipeline.splits.folders import read_folder
 
 from .project import BIN, Project, ran
 from .test_stale import stale
@@ -40,10 +37,11 @@ def test_a_folder_of_pictures_is_never_stale(clone: Project) -> None:
     settings = ["-S", "dataset=folder", "-S", f'folder="{pictures}"']
     output = clone.dvc("exp", "run", *settings, "preprocess")
     assert ran(output) == ["download", "preprocess"]
+    assert "folder: nothing to download" in output
     assert "folder: 43 train, 5 validation, 12 test images of 3 classes" in output
 
     def is_stale() -> bool:
-        return "download" in stale(clone)
+        return "preprocess" in stale(clone)
 
     assert not is_stale()
     picture = pictures / "三/3.png"
@@ -80,7 +78,7 @@ def test_photos_in_colour_go_through_the_pipeline(clone: Project, tmp_path: Path
     write_photos(tmp_path / "photos", 20)
     settings = {
         "dataset": "folder", "folder": str(tmp_path / "photos"), "picture": "photo",
-        "image_size": 32, "channels": 3, "normalization": "standard",
+        "normalization": "standard",
         "optimizer": "adam", "epochs": 12, "batch_size": 8, "model": "cnn",
         "augmentation": "affine",
     }  # fmt: skip
@@ -126,22 +124,42 @@ def test_pictures_that_an_experiment_would_not_have_are_named(clone: Project) ->
 
 
 def test_other_datasets_use_no_folder(project: Project) -> None:
-    lock = project.read("dvc.lock")["stages"]["download"]["deps"]
-    assert [dep["path"] for dep in lock if not dep["path"].endswith(".py")] == ["data/none"]
+    lock = project.read("dvc.lock")["stages"]["preprocess"]["deps"]
+    assert "data/none" in [dep["path"] for dep in lock]
     for settings in ({"folder": "pictures"}, {"dataset": "folder", "folder": "data/none"}):
         project.set_params(**settings)
-        output = project.run("python", "stages/download.py", status=2)
+        output = project.run("python", "stages/preprocess.py", status=2)
         assert "dataset: folder needs a folder of pictures" in output
+
+
+def test_from_a_folder_back_to_the_digits_takes_two_settings(project: Project) -> None:
+    before = project.outs()
+    write_pictures(project.folder / "shapes", NAMES, 20)
+    options = {"dataset": "folder", "folder": "shapes", "picture": "photo"}
+    settings = [f"--set-param={name}={value}" for name, value in options.items()]
+    project.dvc("exp", "run", *settings, "-S", "pictures.photo.image_size=8")
+    assert project.outs() != before
+    project.dvc("exp", "run", "-S", "dataset=digits", "-S", "folder=data/none")
+    assert project.outs() == before
+
+
+def test_new_packages_convert_the_pictures_again(clone: Project) -> None:
+    write_pictures(clone.folder / "shapes", NAMES, 5)
+    settings = ["-S", "dataset=folder", "-S", "folder=shapes", "-S", "validation_fraction=0"]
+    clone.dvc("exp", "run", *settings, "preprocess")
+    lock = clone.folder / "requirements.lock"
+    lock.write_text(lock.read_text().replace("scipy==", "scipy==99."))
+    assert stale(clone) == {"preprocess", "train", "evaluate"}
 
 
 def test_train_and_test_folders_are_kept_apart(tmp_path: Path) -> None:
     write_pictures(tmp_path / "train", NAMES, 3)
     write_pictures(tmp_path / "test", NAMES[:2], 2, first=5)
-    classes, (train, train_labels, test, test_labels) = read_folder(tmp_path)
-    assert classes == NAMES
-    assert train_labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3
-    assert test_labels.tolist() == [0, 0, 1, 1]
-    assert (len(train), len(test)) == (9, 4)
+    found = read_folder(tmp_path)
+    assert found.classes == NAMES
+    assert found.train.labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3
+    assert found.test.labels.tolist() == [0, 0, 1, 1]
+    assert (len(found.train.images), len(found.test.images)) == (9, 4)
     write_pictures(tmp_path / "test", ["unknown"], 1)
     with pytest.raises(UserError, match="unknown: train has no such class"):
         read_folder(tmp_path)
@@ -155,12 +173,10 @@ def test_more_classes_than_a_byte_can_count(tmp_path: Path) -> None:
         (tmp_path / "all" / name).mkdir(parents=True)
         for copy in ("a.png", "b.PNG"):
             shutil.copy(picture, tmp_path / "all" / name / copy)
-    download("folder", [], tmp_path / "raw", tmp_path / "all")
-    raw = read_raw(tmp_path / "raw")
-    assert raw.classes == names
-    for split in (raw.train, raw.test):
+    found = read_folder(tmp_path / "all")
+    assert found.classes == names
+    for split in (found.train, found.test):
         assert split.labels.tolist() == list(range(257))
-    assert read_idx(tmp_path / "raw/folder/train-labels.idx").dtype == ">i4"
 
 
 def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:

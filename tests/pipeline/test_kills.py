@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from mnist_pipeline.common.tensors import load_tensors
+from mnist_pipeline.model.tensors import load_tensors
 
 from .project import BIN, Project
 

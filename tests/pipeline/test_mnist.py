@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mnist_pipeline.common.tensors import load_tensors
+from mnist_pipeline.model.tensors import load_tensors
 
 from .project import ROOT, Project, ran
 

@@ -20,16 +20,35 @@ from .project import ALL, Project
 
 def test_a_wrong_params_file_ends_every_stage_before_it_writes(project: Project) -> None:
     before = project.outs()
-    project.set_params(epochs=-1, loss="mae")
+    project.set_params(epochs=-1, loss="mae", dataset="digit", threads=0)
     output = project.stages(*ALL)
     assert output.count("exit code 2") == len(ALL)
-    for problem in (
-        "epochs: found -1, expected greater than or equal to 1",
-        "loss: found mae, expected one of cross_entropy, nll, mse, bce",
-    ):
-        assert output.count(problem) == len(ALL)
+    for problem, count in {
+        "dataset: found digit, expected one of mnist, ": 2,
+        "epochs: found -1, expected greater than or equal to 1": 1,
+        "loss: found mae, expected one of cross_entropy, nll, mse, bce": 1,
+        "threads: found 0, expected auto": 2,
+    }.items():
+        assert output.count(problem) == count
     assert "Traceback" not in output
     assert project.outs() == before
+
+
+@pytest.mark.parametrize(
+    ("blocks", "expected"),
+    [
+        ("[[1],[1],[1],[1]]", "models.cnn.channels: found 4 blocks, expected at most 3"),
+        ("[[1],[0]]", "models.cnn.channels.1.0: found 0, expected greater than or equal to 1"),
+    ],
+)
+def test_a_network_that_cannot_be_built_ends_the_train_stage_before_it_writes(
+    project: Project, blocks: str, expected: str
+) -> None:
+    options = ["-S", "model=cnn", "-S", f"models.cnn.channels={blocks}"]
+    output = project.dvc("exp", "run", *options, status=None)
+    assert expected in output
+    assert "Traceback" not in output
+    assert not (project.folder / "models/model.safetensors").exists()
 
 
 def test_the_tables_agree_with_the_summary(project: Project) -> None:
@@ -60,6 +79,7 @@ def test_the_tables_agree_with_the_summary(project: Project) -> None:
     ],
 )
 def test_a_missing_input_is_named(project: Project, missing: list[tuple[str, str, str]]) -> None:
+    project.set_params(dataset="mnist")  # the digits have no raw files
     for _, name, _ in missing:
         (project.folder / name).unlink()
     output = project.stages(*(stage for stage, _, _ in missing))

@@ -2,17 +2,18 @@
 
 import ast
 import time
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 from dvc.repo import Repo
 
-from mnist_pipeline.common import params
-from mnist_pipeline.common.params import NOT_INPUTS, Params, TrainParams, read_params
+from mnist_pipeline.common.settings import read_settings
+from mnist_pipeline.training.settings import UNTRACKED, TrainSettings
 
-from .code_deps import listed_deps, stages
+from ..settings import BLOCKS, STAGES, Params
 from .project import ROOT, Project
+from .test_code_deps import code_listed
 
 MODULES = sorted((ROOT / "src/mnist_pipeline").rglob("*.py"))
 
@@ -29,7 +30,11 @@ def test_a_changed_module_makes_the_stages_that_use_it_stale_and_no_others(
     table = {}
     for module in (*MODULES, *(ROOT / "stages").glob("*.py")):
         name = module.relative_to(ROOT).as_posix()
-        expected = {stage for stage in stages() if name in listed_deps(stage)}
+        expected = {
+            stage
+            for stage in STAGES
+            if any(PurePosixPath(name).is_relative_to(dep) for dep in code_listed(stage))
+        }
         path = project.folder / name
         path.write_bytes(module.read_bytes() + b"\n# changed\n")
         table[name] = (expected, stale(project))
@@ -37,10 +42,24 @@ def test_a_changed_module_makes_the_stages_that_use_it_stale_and_no_others(
     for name, (expected, found) in table.items():
         print(f"{name:50} {', '.join(sorted(found))}")
         assert found == expected != set(), name
+        if PurePosixPath(name).parent.name in ("model", "training", "evaluation", "runtime"):
+            assert not found & {"download", "preprocess"}, name
+        assert "/evaluation/" not in name or found == {"evaluate"}
+        assert "/training/" not in name or found == {"train"}
+
+
+def test_what_lies_beside_a_module_makes_nothing_stale(project: Project) -> None:
+    for name in ("training/.loop.py.swp", "training/__pycache__/loop.cpython-313.pyc", "raw/notes"):
+        path = project.folder / "src/mnist_pipeline" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("no module")
+    assert stale(project) == set()
+    (project.folder / "src/mnist_pipeline/training/new.py").write_text('"""New."""\n')
+    assert stale(project) == {"train"}
 
 
 def test_no_module_of_ours_is_imported_where_the_list_would_miss_it() -> None:
-    """Only an import that runs when the script is loaded is seen by code_deps.py."""
+    """Only an import that runs when the script is loaded is seen by test_code_deps.py."""
     for module in MODULES:
         for function in ast.walk(ast.parse(module.read_text())):
             if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -65,7 +84,8 @@ def changed(value: Any) -> Any:
 
 def test_settings_make_stale_exactly_the_stages_that_read_them(project: Project) -> None:
     content = project.read("params.yaml")
-    chosen = {block: choice for choice, block in params.BLOCKS.items()}
+    chosen = {block: choice for choice, block in BLOCKS.items()}
+    untracked = UNTRACKED | {"mirrors"}
 
     def stale_with(name: str, value: Any) -> set[str]:
         text = yaml.safe_dump(content | {name: value})
@@ -74,30 +94,26 @@ def test_settings_make_stale_exactly_the_stages_that_read_them(project: Project)
 
     assert set(content) == set(Params.model_fields)
     for name, value in content.items():
-        expected = {
-            stage
-            for stage in stages()
-            if name in getattr(params, f"{stage.title()}Params").model_fields
-            and name not in NOT_INPUTS
-        }
+        readers = {stage for stage in STAGES if name in STAGES[stage].model_fields}
+        expected = set() if name in untracked else readers
         if name in chosen:
             key = content[chosen[name]]
             others = changed(value) | {key: value[key]}
             assert stale_with(name, others) == set(), f"{name}: only others were changed"
             value = value | {key: changed(value[key]) or {"new": 1}}
-            assert stale_with(name, value) == expected == {"train"}, name
-        elif name in chosen.values():
-            other = [key for key in content[params.BLOCKS[name]] if key != value]
-            assert stale_with(name, other[0]) == expected == {"train"}, name
+            assert stale_with(name, value) == expected, name
+        elif name in BLOCKS:
+            other = [key for key in content[BLOCKS[name]] if key != value]
+            assert stale_with(name, other[0]) == expected, name
         else:
             assert stale_with(name, changed(value)) == expected, name
 
 
 def test_what_shapes_a_run_is_what_dvc_is_told(project: Project) -> None:
     """A checkpoint is bound to the same settings as dvc.lock."""
-    inputs = read_params(project.folder / "params.yaml", TrainParams).inputs()
+    inputs = read_settings(project.folder / "params.yaml", TrainSettings).inputs()
     lock = project.read("dvc.lock")["stages"]["train"]["params"]["params.yaml"]
-    for choice, block in params.BLOCKS.items():
+    for choice, block in TrainSettings.choices().items():
         assert inputs.pop(block) == lock.pop(f"{block}.{inputs[choice]}")
     lock.pop("launcher")  # only the number of processes counts, see runtime.environment
     assert inputs == lock

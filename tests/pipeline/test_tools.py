@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from scipy.stats import binomtest
 
+from mnist_pipeline.handwriting.glyphs import read_glyph
 from mnist_pipeline.model.inference import inference_loader, predict
 from mnist_pipeline.model.losses import LOSSES
 from mnist_pipeline.model.networks import load_model
-from mnist_pipeline.raw.prepare import prepare
 from mnist_pipeline.splits.batches import load_split
 
 from .project import BIN, Project
@@ -46,7 +46,7 @@ def test_every_picture_is_answered_and_the_others_named(project: Project, tmp_pa
     answer, *drawing = project.run("sh", "-c", shell).splitlines()
     assert answer.startswith(f"-: {digit} (")
     assert len(drawing) == 28
-    assert [bool(line) for line in drawing] == (prepare(good).max(1) > 51).tolist()
+    assert [bool(line) for line in drawing] == (read_glyph(good).max(1) > 51).tolist()
 
 
 def test_digits_side_by_side_are_answered_one_by_one(project: Project, tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ import json
 import re
 from pathlib import Path
 
-from mnist_pipeline.common.params import TrainParams, read_params
+from mnist_pipeline.common.settings import read_settings
+from mnist_pipeline.training.settings import TrainSettings
 
 from .project import ROOT, Project
 
@@ -16,9 +17,10 @@ BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 VALIDATE = """
 from _stage import ROOT
 
-from mnist_pipeline.common.params import TrainParams, read_params
+from mnist_pipeline.common.settings import read_settings
+from mnist_pipeline.training.settings import TrainSettings
 
-read_params(ROOT / "params.yaml", TrainParams)
+read_settings(ROOT / "params.yaml", TrainSettings)
 """
 
 
@@ -43,7 +45,7 @@ def test_the_figures_of_the_default_are_the_committed_ones() -> None:
 
 
 def test_the_defaults_are_the_tutorials_experiment() -> None:
-    params = read_params(ROOT / "params.yaml", TrainParams)
+    params = read_settings(ROOT / "params.yaml", TrainSettings)
     assert params.chosen("model") == {"hidden_sizes": [512], "activation": "relu", "dropout": 0.0}
     assert params.chosen("optimizer")["lr"] == 0.01
     assert (params.epochs, params.batch_size, params.loss) == (5, 64, "cross_entropy")

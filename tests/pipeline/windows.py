@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = ("pandas", "sklearn.datasets", "sklearn.model_selection", "torch")
+LIBRARIES = ("pandas", "platformdirs", "sklearn.datasets", "sklearn.model_selection", "torch")
 """What chooses its own way on Windows when it is imported: imported before the changes."""
 
 POSIX_MODULES = (

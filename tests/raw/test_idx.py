@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import array_shapes, arrays
 from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
 
-from mnist_pipeline.raw.idx import read_idx, write_idx
+from mnist_pipeline.raw.idx import read_idx
+
+from ..idx import write_idx
 
 
 @settings(max_examples=30, deadline=None)

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import pytest
 import torchvision
 
 from mnist_pipeline.raw import sources
-from mnist_pipeline.raw.idx import PARTS, read_idx, write_idx
+from mnist_pipeline.raw.cache import Cache
+from mnist_pipeline.raw.idx import PARTS
 from mnist_pipeline.raw.sources import (
+    DATASETS,
     TORCHVISION,
     UnavailableError,
     UnreachableError,
@@ -20,6 +23,7 @@ from mnist_pipeline.raw.sources import (
     remote_files,
 )
 
+from ..idx import write_idx
 from ..mirror import Mirror, serve
 
 FILE_NAMES = (
@@ -188,14 +192,56 @@ def test_the_files_of_a_dataset_are_in_the_order_of_the_parts(dataset: str) -> N
         assert len(md5) == 32
 
 
-def test_the_digits_are_an_offline_dataset_of_the_same_form(digits_raw: Path) -> None:
-    folder = digits_raw / "digits"
-    images = read_idx(folder / "train-images.idx")
-    assert images.shape == (1198, 28, 28)
-    assert images.max() == 255
-    assert not images[:, :4].any()
-    assert not images[:, :, 24:].any()
-    assert read_idx(folder / "test-labels.idx").shape == (599,)
+@pytest.mark.parametrize("dataset", sorted(DATASETS.keys() - TORCHVISION))
+def test_a_dataset_from_elsewhere_has_no_raw_files(tmp_path: Path, dataset: str) -> None:
+    download(dataset, ["nowhere"], tmp_path / "root")
+    assert [path.name for path in (tmp_path / "root").iterdir()] == ["dataset.json"]
+
+
+def test_what_was_verified_before_needs_no_source(
+    mirror: Mirror, archives: dict[str, bytes], raw: dict[str, bytes], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    cache = tmp_path / "a cache/of mine"
+    monkeypatch.setenv("MNIST_CACHE", str(cache))
+    download("mnist", [mirror.url("good")], tmp_path / "first")
+    assert {path.read_bytes() for path in cache.iterdir()} == set(archives.values())
+    mirror.requested.clear()
+    download("mnist", [mirror.url("good")], tmp_path / "second")
+    assert mirror.requested == set()
+    assert files_in(tmp_path / "second") == raw
+    assert warnings(capsys) == []
+    damaged, name = next(iter(cache.iterdir())), ""
+    (name,) = [name for name, content in archives.items() if content == damaged.read_bytes()]
+    damaged.write_bytes(b"half")
+    download("mnist", [mirror.url("good")], tmp_path / "third")
+    assert mirror.requested == {name}
+    assert files_in(tmp_path / "third") == raw
+    (warning,) = warnings(capsys)
+    assert f"{damaged}: damaged, so it is fetched again" in warning
+    assert damaged.read_bytes() == archives[name]
+
+
+def test_a_cache_that_cannot_be_written_costs_a_warning(
+    mirror: Mirror, raw: dict[str, bytes], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MNIST_CACHE", str(tmp_path / "file/cache"))
+    download("mnist", [mirror.url("good")], tmp_path / "root")
+    assert files_in(tmp_path / "root") == raw
+    (warning,) = warnings(capsys)
+    assert f"{tmp_path}/file/cache: Not a directory; verified files are not kept there" in warning
+
+
+def test_the_cache_is_where_the_system_keeps_caches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Cache.of_user().folder is None, "off in tests"
+    monkeypatch.delenv("MNIST_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    if sys.platform == "linux":
+        assert Cache.of_user().folder == tmp_path / "mnist-pipeline/raw"
 
 
 def test_mnist_becomes_a_root_that_torchvision_opens(mnist_mirror: str, tmp_path: Path) -> None:

@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 import torch
 
-from mnist_pipeline.common.distributed import all_gather, rank
 from mnist_pipeline.common.errors import UserError
-from mnist_pipeline.common.params import TrainParams
 from mnist_pipeline.model.inference import inference_loader, predict
 from mnist_pipeline.model.losses import LOSSES
 from mnist_pipeline.model.networks import build_model
+from mnist_pipeline.runtime.distributed import all_gather, rank
 from mnist_pipeline.splits.batches import DatasetInfo, ImageDataset, load_split
 from mnist_pipeline.training.checkpoints import Checkpoint
 from mnist_pipeline.training.history import Epoch
 from mnist_pipeline.training.loop import Trainer
 from mnist_pipeline.training.run import build_spec, build_trainer
+from mnist_pipeline.training.settings import TrainSettings
 
 from ..ranks import run_ranks
 from .test_optimizers import PARAMS, learning_rates
@@ -41,7 +41,7 @@ def make_trainer(
     params["models"][params["model"]]["dropout"] = dropout
     if momentum:
         params["optimizers"][params["optimizer"]]["momentum"] = momentum
-    checked = TrainParams.model_validate(params)
+    checked = TrainSettings.model_validate(params)
     info = DatasetInfo("mnist", list("0123456789"), 0.5, 0.5)
     network = build_model(build_spec(checked, info, CPU), checked.seed)
     nothing = ImageDataset(train.data[:0], train.labels[:0])

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from mnist_pipeline.common.distributed import all_gather, barrier, rank
 from mnist_pipeline.common.errors import UserError
-from mnist_pipeline.common.params import TrainParams
-from mnist_pipeline.common.tensors import load_tensors
-from mnist_pipeline.splits.write import read_raw, write_splits
+from mnist_pipeline.model.tensors import load_tensors
+from mnist_pipeline.runtime.distributed import all_gather, barrier, rank
+from mnist_pipeline.splits.digits import read_digits
+from mnist_pipeline.splits.write import write_splits
 from mnist_pipeline.training import run
 from mnist_pipeline.training.checkpoints import agree, compute_fingerprint
+from mnist_pipeline.training.settings import TrainSettings
 
 from ..ranks import run_ranks
 from .test_loop import CPU, KilledError
@@ -47,7 +48,7 @@ def test_every_model_setting_loss_optimizer_and_schedule_trains(
         for block in blocks:
             chosen = chosen[block]
         chosen[key] = value
-    run.train(TrainParams.model_validate(settings), digits_folder, tmp_path, tmp_path, CPU)
+    run.train(TrainSettings.model_validate(settings), digits_folder, tmp_path, tmp_path, CPU)
     assert json.loads((tmp_path / "train.json").read_text())["validation_accuracy"] > 0.6
 
 
@@ -58,7 +59,7 @@ def test_a_run_that_diverges_writes_no_model(
     settings = PARAMS.model_dump() | {"epochs": 1, "batch_size": batch_size}
     settings["optimizers"]["sgd"]["lr"] = 1e38
     with pytest.raises(UserError, match="training has diverged"):
-        run.train(TrainParams.model_validate(settings), digits_folder, tmp_path, tmp_path, CPU)
+        run.train(TrainSettings.model_validate(settings), digits_folder, tmp_path, tmp_path, CPU)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -72,15 +73,15 @@ def test_a_model_that_has_learned_nothing_is_told(
 ) -> None:
     settings = PARAMS.model_dump() | {"epochs": 2}
     settings["optimizers"]["sgd"]["lr"] = lr
-    run.train(TrainParams.model_validate(settings), digits_folder, tmp_path, tmp_path, CPU)
+    run.train(TrainSettings.model_validate(settings), digits_folder, tmp_path, tmp_path, CPU)
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("warning: an accuracy of ") == bool(said)
     assert said in last
 
 
-def test_without_a_validation_split_no_epoch_is_the_best(digits_raw: Path, tmp_path: Path) -> None:
-    write_splits(read_raw(digits_raw), 0, tmp_path / "data")
-    params = TrainParams.model_validate(PARAMS.model_dump() | {"epochs": 1})
+def test_without_a_validation_split_no_epoch_is_the_best(tmp_path: Path) -> None:
+    write_splits(read_digits(), 0, tmp_path / "data")
+    params = TrainSettings.model_validate(PARAMS.model_dump() | {"epochs": 1})
     run.train(params, tmp_path / "data", tmp_path, tmp_path, CPU)
     metrics = json.loads((tmp_path / "train.json").read_text())
     assert set(metrics) == {"epoch", "train_loss", "train_accuracy"}
@@ -107,7 +108,7 @@ def train_kill_and_resume(data: Path, root: Path, folders: list[str]) -> None:
     torch.set_num_threads(rank() + 1)
     folder = root / folders[rank()]
     settings = {"epochs": 3, "batch_size": 300, "num_workers": 0}
-    params = TrainParams.model_validate(PARAMS.model_dump() | settings)
+    params = TrainSettings.model_validate(PARAMS.model_dump() | settings)
 
     def killed(*_: object) -> None:
         raise KilledError

@@ -2,12 +2,11 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from .errors import UserError
@@ -103,13 +102,22 @@ for tag, plain in {
     _PlainLoader.add_implicit_resolver(tag, re.compile(rf"(?:{plain})\Z", re.X), None)
 
 
-def explain(details: ErrorDetails, model: type[BaseModel]) -> str:
-    """One pydantic error as a line: the setting, what was found, what was expected."""
+def explain(
+    details: ErrorDetails,
+    names: Callable[..., Sequence[str]],
+    others: Collection[str] = (),
+) -> str:
+    """One pydantic error as a line: the setting, what was found, what was expected.
+
+    `names(*blocks)` lists the settings of a block, and `others` are known outside all blocks too;
+    one of them may have been meant.
+    """
     setting = ".".join(str(part) for part in details["loc"])
     found, kind, message = _shorten(details["input"]), details["type"], details["msg"]
     if kind == "extra_forbidden":
-        *parents, key = details["loc"]
-        return f"{setting}: unknown setting{_suggestion(key, _settings_at(parents, model))}"
+        *blocks, key = details["loc"]
+        known = [*names(*blocks), *([] if blocks else others)]
+        return f"{setting}: unknown setting{_suggestion(key, known)}"
     if kind == "missing":
         return f"{setting}: missing"
     if kind == "conflict":
@@ -121,14 +129,7 @@ def explain(details: ErrorDetails, model: type[BaseModel]) -> str:
     return f"{setting}: found {found}, expected {message.removeprefix('Input should be ')}"
 
 
-def _settings_at(parents: list[Any], block: type[BaseModel]) -> list[str]:
-    """The names of the settings inside a block of params.yaml."""
-    for part in parents:
-        block = block.model_fields[part].annotation  # type: ignore[assignment]
-    return list(block.model_fields)
-
-
-def _suggestion(found: object, choices: list[str]) -> str:
+def _suggestion(found: object, choices: Collection[str]) -> str:
     name = str(found).lower()
     name = {"gpu": "cuda"}.get(name, name)  # "cpu" is spelled more like it
     nearest = difflib.get_close_matches(name, choices, n=1)

@@ -1,6 +1,6 @@
 """The losses behind one interface: logits and labels in, the mean over the batch out.
 
-To add one: an entry in LOSSES, and its name in params.py.
+To add one: an entry in LOSSES.
 """
 
 from collections.abc import Callable

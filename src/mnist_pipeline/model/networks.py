@@ -1,8 +1,8 @@
 """Networks: mlp and cnn, and the model file that describes one completely.
 
 A network maps images [B, C, H, W], uint8 or float in 0..255, to logits float32 [B, classes]. There
-is no softmax in forward, because the losses contain it. To add a model: a function here, its entry
-in MODELS, and its settings in params.py and params.yaml.
+is no softmax in forward, because the losses contain it. To add a model: a function here, with its
+settings as keyword-only parameters, its entry in MODELS, and its block in params.yaml.
 """
 
 import math
@@ -11,15 +11,17 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from ..common.errors import UserError
-from ..common.tensors import load_tensors, save_tensors
+from ..common.settings import ConflictError, Fraction, OneOf
 from ..splits.batches import MNIST_SHAPE, DatasetInfo
+from .tensors import load_tensors, save_tensors
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": partial(nn.ReLU, inplace=True),  # no layer before it needs its own outputs again
@@ -28,6 +30,10 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "leaky_relu": nn.LeakyReLU,
     "gelu": nn.GELU,
 }
+POOLINGS: dict[str, Callable[[int], nn.Module]] = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
+
+Size = Annotated[int, Field(ge=1, le=2**20)]
+Activation = Annotated[str, OneOf(ACTIVATIONS)]
 
 
 class Normalize(nn.Module):
@@ -81,9 +87,10 @@ def pad(matrix: Tensor, rows: int, columns: int) -> Tensor:
 def mlp(
     shape: Sequence[int],
     num_classes: int,
-    hidden_sizes: list[int],
-    activation: str,
-    dropout: float,
+    *,
+    hidden_sizes: list[Size],
+    activation: Activation,
+    dropout: Fraction,
 ) -> nn.Module:
     """The tutorial's multilayer perceptron: C · H · W → each hidden size → `num_classes`.
 
@@ -106,14 +113,18 @@ def linear_layers(sizes: list[int], activation: str, dropout: float) -> list[nn.
 def cnn(
     shape: Sequence[int],
     num_classes: int,
-    channels: list[list[int]],
-    kernel_size: int,
-    pooling: str,
-    pool_after: str,
+    *,
+    channels: Annotated[
+        list[Annotated[list[Annotated[int, Field(ge=1, le=2**16)]], Field(min_length=1)]],
+        Field(min_length=1),
+    ],
+    kernel_size: Literal[1, 3, 5, 7, 9],
+    pooling: Annotated[str, OneOf(POOLINGS)],
+    pool_after: Literal["first", "last"],
     batch_norm: bool,
-    activation: str,
-    dropout: float,
-    head: list[int],
+    activation: Activation,
+    dropout: Fraction,
+    head: list[Size],
 ) -> nn.Module:
     """A convolutional network: blocks of convolutions, then the linear layers of `head`.
 
@@ -121,10 +132,17 @@ def cnn(
     `channels` has one list per block, with one entry per convolution. Each block halves the image
     once: after its first convolution (`pool_after` "first"), which makes the following ones four
     times cheaper (Keller Jordan, 94% on CIFAR-10 in 3.29 Seconds, arXiv:2404.00498), or after its
-    last one, which is more accurate.
+    last one, which is more accurate. Raises ConflictError: more blocks than the image has halves.
     """
     layers: list[nn.Module] = []
     inputs, height, width = shape
+    # Batch normalization cannot train on a batch of one image of one pixel.
+    most = min(height, width).bit_length() - 2
+    if len(channels) > most:
+        raise ConflictError(
+            f"models.cnn.channels: found {len(channels)} blocks, expected at most {most}: each"
+            f" halves the image, and {height} × {width} pixels have to leave 2 per side"
+        )
     for block in channels:
         pooled = 0 if pool_after == "first" else len(block) - 1
         for index, outputs in enumerate(block):
@@ -146,7 +164,6 @@ def cnn(
 
 
 MODELS: dict[str, Callable[..., nn.Module]] = {"mlp": mlp, "cnn": cnn}
-POOLINGS: dict[str, Callable[[int], nn.Module]] = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
 
 
 @dataclass(frozen=True)
@@ -207,7 +224,7 @@ def load_model(path: Path) -> tuple[Network, ModelSpec]:
         spec = ModelSpec(**metadata["spec"])
         network = build_model(spec)
         network.load_state_dict(weights)
-    except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, IndexError, ConflictError) as error:
         problem = " ".join(str(error).split())
         raise UserError(
             f"{path}: not a model of this code ({problem}); 'dvc repro train' writes one"

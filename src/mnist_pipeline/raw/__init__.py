@@ -1,1 +1,1 @@
-"""data/raw: where raw images come from, and their formats."""
+"""data/raw: where raw files come from, and the IDX format."""

@@ -1,22 +1,19 @@
-"""Where raw images come from: torchvision's datasets, the embedded digits, a folder of pictures."""
+"""Download raw files: from a cache of the user, mirrors, or the sites that torchvision knows."""
 
-import errno
 import shutil
 import socket
 import sys
 from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.error import HTTPError
-
-import numpy as np
-from PIL import Image
 
 from ..common.errors import UserError
 from ..common.files import sha256, temporary_path, write_json
-from .folders import read_folder
-from .idx import PARTS, Arrays, write_idx
+from ..common.settings import OneOf, Settings
+from .cache import DISK_FULL, Cache
+from .idx import PARTS
 
 TORCHVISION = {
     "mnist": "MNIST",
@@ -26,8 +23,18 @@ TORCHVISION = {
 }
 """Datasets in MNIST's format and their classes in torchvision.datasets."""
 
+DATASETS = {**TORCHVISION, "digits": None, "folder": None}
+"""All datasets; those without a class need no download, and `preprocess` reads them."""
+
 TIMEOUT = 10
 """Seconds without a byte after which a connection has failed, to each address of a host."""
+
+
+class DownloadSettings(Settings):
+    """Settings of the download stage."""
+
+    dataset: Annotated[str, OneOf(DATASETS)]
+    mirrors: list[str]
 
 
 class UnavailableError(UserError):
@@ -40,35 +47,21 @@ class UnreachableError(UnavailableError):
     exit_code = 69  # EX_UNAVAILABLE in sysexits.h
 
 
-def download(
-    dataset: str,
-    mirrors: Sequence[str],
-    root: Path,
-    folder: Path = Path("data/none"),
-    picture: str = "glyph",
-    shape: Sequence[int] = (1, 28, 28),
-) -> None:
+def download(dataset: str, mirrors: Sequence[str], root: Path) -> None:
     """Write a dataset's raw files and dataset.json, which describes them, to `root`.
 
     `root` is a root for torchvision's dataset class and appears only when complete and verified.
-    `folder` holds the pictures of the dataset "folder", which become glyphs or, if `picture` is
-    "photo", images of `shape` [C, H, W]. Raises UnavailableError; UserError as in `read_folder`.
+    Of a dataset without raw files, dataset.json has only the name. Raises UnavailableError.
     """
     with temporary_path(root) as partial:
+        description: dict[str, Any] = {"name": dataset}
         if dataset in TORCHVISION:
             classes, paths = _fetch(dataset, mirrors, partial)
-        else:
-            classes, arrays = (
-                _digits() if dataset == "digits" else read_folder(folder, picture, shape)
-            )
-            paths = [partial / dataset / f"{part}.idx" for part in PARTS]
-            for path, array in zip(paths, arrays, strict=True):
-                write_idx(path, array)
-        files = {
-            part: {"path": path.relative_to(partial).as_posix(), "sha256": sha256(path)}
-            for part, path in zip(PARTS, paths, strict=True)
-        }
-        description = {"name": dataset, "classes": classes, "picture": picture, "files": files}
+            files = {
+                part: {"path": path.relative_to(partial).as_posix(), "sha256": sha256(path)}
+                for part, path in zip(PARTS, paths, strict=True)
+            }
+            description |= {"classes": classes, "files": files}
         write_json(partial / "dataset.json", description)
         shutil.rmtree(root, ignore_errors=True)
         partial.replace(root)
@@ -94,19 +87,21 @@ def remote_files(dataset: str) -> tuple[list[str], list[tuple[str, str]]]:
 def _fetch(dataset: str, mirrors: Sequence[str], root: Path) -> tuple[list[str], list[Path]]:
     """Download, verify and unpack a dataset with torchvision; return its classes and files.
 
-    A source is a URL prefix or a folder: `mirrors` first, then the dataset's own sites. If one
-    fails, for whatever reason, a warning line says so, and the next one is asked for the files that
-    are still missing. Raises UnavailableError when all have failed.
+    The user's cache comes first. Then come the sources, each a URL prefix or a folder: `mirrors`,
+    then the dataset's own sites. If one fails, for whatever reason, a warning line says so, and the
+    next one is asked for the files that are still missing. Raises UnavailableError when all have
+    failed.
     """
     folder = root / TORCHVISION[dataset] / "raw"
     folder.mkdir(parents=True)
     sites, files = remote_files(dataset)
-    missing = list(files)
+    cache = Cache.of_user()
+    missing = [(name, md5) for name, md5 in files if not _unpack_cached(cache, name, md5, folder)]
     failures: list[SourceError] = []
     socket.setdefaulttimeout(TIMEOUT)  # for the whole process: torchvision takes no timeout
     for source in (*mirrors, *sites):
         try:
-            _fetch_from(source, missing, folder)
+            _fetch_from(source, missing, folder, cache)
         except SourceError as failure:
             failures.append(failure)
             print(f"warning: {failure}", file=sys.stderr)
@@ -134,7 +129,17 @@ class SourceError(Exception):
         self.answered = answered
 
 
-def _fetch_from(source: str, missing: list[tuple[str, str]], folder: Path) -> None:
+def _unpack_cached(cache: Cache, name: str, md5: str, folder: Path) -> bool:
+    """Unpack a file from the cache into `folder`; return whether the cache has it."""
+    from torchvision.datasets import utils
+
+    found = cache.get(md5, folder / name)
+    if found:
+        utils.extract_archive(folder / name, remove_finished=True)
+    return found
+
+
+def _fetch_from(source: str, missing: list[tuple[str, str]], folder: Path, cache: Cache) -> None:
     """Fetch the files in `missing`, pairs of name and MD5; each is removed once it is verified.
 
     Raises SourceError; OSError if the disk is full.
@@ -151,9 +156,10 @@ def _fetch_from(source: str, missing: list[tuple[str, str]], folder: Path) -> No
                 shutil.copy(Path(source).expanduser() / name, archive)
             if not utils.check_integrity(archive, md5):
                 raise RuntimeError  # as download_url does
+            cache.put(md5, archive)
             utils.extract_archive(archive, remove_finished=True)
         except (OSError, RuntimeError, HTTPException) as error:
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if isinstance(error, OSError) and error.errno in DISK_FULL:
                 raise
             answered = isinstance(error, RuntimeError) or (
                 isinstance(error, HTTPError) and error.code < 500
@@ -170,23 +176,3 @@ def _reason(error: Exception) -> str:
         return f"answered {error.code} {error.reason}"
     cause = getattr(error, "reason", error)  # URLError wraps what happened
     return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-
-
-def _digits() -> tuple[list[str], Arrays]:
-    """scikit-learn's 1,797 digits, 8 × 8 with values 0 to 16, as uint8 [N, 28, 28].
-
-    Each digit is enlarged to MNIST's 20 × 20 box in the middle of the image. The last third is the
-    test split, unshuffled: the file is ordered by writer, so few writers are in both splits.
-    Source: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998.
-    """
-    from sklearn.datasets import load_digits  # slow to import, and only needed here
-
-    digits = load_digits()
-    small = np.round(digits.images * (255 / 16)).astype(np.uint8)
-    images = np.zeros((len(small), 28, 28), np.uint8)
-    for image, source in zip(images, small, strict=True):
-        enlarged = Image.fromarray(source).resize((20, 20), Image.Resampling.BICUBIC)
-        image[4:24, 4:24] = np.asarray(enlarged)
-    labels = digits.target.astype(np.uint8)
-    test = len(images) - len(images) // 3
-    return list("0123456789"), (images[:test], labels[:test], images[test:], labels[test:])

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ..common.distributed import local_batch, rank, shard, world_size
 from ..common.errors import UserError
-from ..common.runtime import stream_seed
+from ..runtime.arithmetic import stream_seed
+from ..runtime.distributed import local_batch, rank, shard, world_size
 
 MNIST_SHAPE = [1, 28, 28]
 

@@ -1,17 +1,20 @@
 """Random transforms of the training images, applied to whole batches on their device.
 
-To add an augmentation: a class here, its entry in AUGMENTATIONS, and its settings in params.py and
-params.yaml.
+To add an augmentation: a class here, with its settings as keyword-only parameters, its entry in
+AUGMENTATIONS, and its block in params.yaml.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Annotated, Protocol
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
+
+from ..common.settings import ConflictError, Fraction, NotNegative
 
 
 class Augmentation(Protocol):
@@ -30,6 +33,9 @@ class Identity:
 
     noise_size = 0
 
+    def __init__(self, shape: Sequence[int]) -> None:
+        """`shape` is that of an image, [C, H, W]."""
+
     def __call__(self, images: Tensor, noise: Tensor) -> Tensor:
         """Return `images`."""
         return images
@@ -40,13 +46,24 @@ class Affine:
     """Random rotation, translation, scale and shear, sampled uniformly per image from ± the range.
 
     The same transform as torchvision's RandomAffine, which samples once per batch. Pixels from
-    outside the image are black.
+    outside the image are black. Raises ConflictError: a translation out of the image.
     """
 
-    rotation: float  # degrees
-    translation: float  # pixels
-    scale: float  # fraction
-    shear: float  # degrees
+    shape: Sequence[int]  # of an image, [C, H, W]
+    _: KW_ONLY
+    rotation: Annotated[float, Field(ge=0, le=180)]  # degrees
+    translation: NotNegative  # pixels
+    scale: Fraction
+    shear: Annotated[float, Field(ge=0, lt=90)]  # degrees
+
+    def __post_init__(self) -> None:
+        """Check that the translation stays in the image."""
+        side = min(self.shape[1:])
+        if self.translation > side:
+            raise ConflictError(
+                f"augmentations.affine.translation: found {self.translation}, expected at most the"
+                f" {side} pixels of an image's side"
+            )
 
     @property
     def noise_size(self) -> int:

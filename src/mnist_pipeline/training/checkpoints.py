@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ..common.distributed import barrier, broadcast, is_local_rank_0, rank, world_size
 from ..common.errors import UserError
 from ..common.files import atomic, sha256
-from ..common.tensors import load_tensors, save_tensors
+from ..model.tensors import load_tensors, save_tensors
+from ..runtime.distributed import barrier, broadcast, is_local_rank_0, rank, world_size
 
 Tensors = dict[str, Tensor]
 

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field
 import torch
 from torch import Tensor
 
-from ..common.distributed import all_reduce_sum
 from ..common.errors import UserError
+from ..runtime.distributed import all_reduce_sum
 
 
 class DivergedError(UserError):

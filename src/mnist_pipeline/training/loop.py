@@ -13,7 +13,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ..common.distributed import (
+from ..model.inference import predict
+from ..model.losses import LOSSES
+from ..runtime.arithmetic import parallelize, stream_seed
+from ..runtime.distributed import (
     all_gather,
     all_reduce_mean,
     all_reduce_sum,
@@ -22,15 +25,13 @@ from ..common.distributed import (
     rank,
     world_size,
 )
-from ..common.params import TrainParams
-from ..common.runtime import parallelize, stream_seed
-from ..model.inference import predict
-from ..model.losses import LOSSES
 from ..splits.batches import Batch, BatchSampler
 from .augmentation import AUGMENTATIONS
 from .checkpoints import Checkpoint, load_optimizer, optimizer_tensors
 from .history import DivergedError, Epoch, Totals
-from .optimizers import build_optimizer, build_schedule
+from .optimizers import OPTIMIZERS
+from .schedules import SCHEDULES
+from .settings import TrainSettings
 
 
 class Trainer:
@@ -38,7 +39,7 @@ class Trainer:
 
     def __init__(
         self,
-        params: TrainParams,
+        params: TrainSettings,
         model: nn.Module,
         train_loader: DataLoader[Batch],
         validation_loader: DataLoader[Batch] | None,
@@ -46,21 +47,20 @@ class Trainer:
     ) -> None:
         """Each loader yields this rank's part of the data."""
         self.params = params
-        self.model = parallelize(model, device, train_loader.dataset[0][0].shape)
+        shape = train_loader.dataset[0][0].shape
+        self.model = parallelize(model, device, shape)
         self.train_loader = train_loader
         self.validation_loader = validation_loader
         self.device = device
         self.loss = LOSSES[params.loss]
-        self.augmentation = AUGMENTATIONS[params.augmentation](**params.chosen("augmentation"))
-        self.optimizer = build_optimizer(
-            params.optimizer, params.chosen("optimizer"), model.parameters()
+        self.augmentation = AUGMENTATIONS[params.augmentation](
+            shape, **params.chosen("augmentation")
         )
-        self.schedule = build_schedule(
-            params.schedule,
-            params.chosen("schedule"),
-            self.optimizer,
-            params.epochs,
-            len(train_loader),
+        self.optimizer = OPTIMIZERS[params.optimizer](
+            model.parameters(), **params.chosen("optimizer")
+        )
+        self.schedule = SCHEDULES[params.schedule](
+            self.optimizer, params.epochs, len(train_loader), **params.chosen("schedule")
         )
         self.history: list[Epoch] = []
         self.best_weights: dict[str, Tensor] = {}

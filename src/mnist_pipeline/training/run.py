@@ -7,21 +7,21 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from ..common.distributed import barrier, is_local_rank_0
 from ..common.errors import UserError
 from ..common.files import six_digits, write_csv, write_json
-from ..common.params import TrainParams
-from ..common.runtime import choose_precision, environment
 from ..model.inference import inference_loader
 from ..model.networks import ModelSpec, Network, build_model, save_model
+from ..runtime.arithmetic import choose_precision, environment
+from ..runtime.distributed import barrier, is_local_rank_0
 from ..splits.batches import DatasetInfo, ImageDataset, load_info, load_split, make_loader
 from .checkpoints import Checkpoint, agree, compute_fingerprint
 from .history import Epoch
 from .loop import Trainer
+from .settings import TrainSettings
 
 
 def train(
-    params: TrainParams, data: Path, models: Path, metrics: Path, device: torch.device
+    params: TrainSettings, data: Path, models: Path, metrics: Path, device: torch.device
 ) -> None:
     """Train the model of `params` on the splits in `data`.
 
@@ -70,7 +70,7 @@ def warn_of_guessing(accuracy: float, train_set: ImageDataset) -> None:
         )
 
 
-def build_spec(params: TrainParams, info: DatasetInfo, device: torch.device) -> ModelSpec:
+def build_spec(params: TrainSettings, info: DatasetInfo, device: torch.device) -> ModelSpec:
     """The spec of the chosen model for a dataset, in the precision that the device is to use."""
     symmetric = params.normalization == "symmetric"
     return ModelSpec(
@@ -88,7 +88,7 @@ def build_spec(params: TrainParams, info: DatasetInfo, device: torch.device) -> 
 
 
 def build_trainer(
-    params: TrainParams,
+    params: TrainSettings,
     model: Network,
     train_set: ImageDataset,
     validation_set: ImageDataset,

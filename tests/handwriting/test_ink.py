@@ -12,13 +12,13 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image, ImageDraw
 
 from benchmarks.pictures import KINDS, TURNED, TWO, make, saved
+from mnist_pipeline.handwriting.decode import PictureError
+from mnist_pipeline.handwriting.glyphs import read_glyph, read_glyphs
+from mnist_pipeline.handwriting.ink import find_ink
 from mnist_pipeline.model.networks import load_model
-from mnist_pipeline.raw.decode import PictureError
-from mnist_pipeline.raw.ink import find_ink
-from mnist_pipeline.raw.prepare import glyphs, prepare
 from mnist_pipeline.splits.batches import load_split
 
-from .test_prepare import distance
+from .test_glyphs import distance
 
 COUNT = 4
 
@@ -30,7 +30,7 @@ def test_digits_are_recognized_on(kind: str, mnist_folder: Path, model_file: Pat
     model, _ = load_model(model_file)
     correct = 0
     for index in range(COUNT):
-        found = glyphs(saved(make(kind, images[:COUNT, 0].numpy(), index)), kind)
+        found = read_glyphs(saved(make(kind, images[:COUNT, 0].numpy(), index)), kind)
         with torch.no_grad():
             answer = model(torch.from_numpy(found)[:, None]).argmax(1).tolist()
         expected = [int(labels[index])]
@@ -56,7 +56,7 @@ def four(pen: ImageDraw.ImageDraw, box: tuple[int, int, int, int], width: int) -
 def of_four(width: int) -> np.ndarray:
     image, pen = page()
     four(pen, (120, 100, 260, 300), width)
-    return prepare(saved(image), "four")
+    return read_glyph(saved(image), "four")
 
 
 def same(found: np.ndarray, expected: np.ndarray) -> bool:
@@ -69,7 +69,7 @@ def test_a_digit_that_fills_the_picture_keeps_its_bars(width: int) -> None:
     four(pen, (120, 100, 260, 300), width)
     half = width // 2
     tight = image.crop((120 - half, 100 - half, 260 + half, 300 + half))
-    assert same(prepare(saved(tight), "tight"), of_four(width))
+    assert same(read_glyph(saved(tight), "tight"), of_four(width))
 
 
 @pytest.mark.parametrize("width", [2, 20])
@@ -77,15 +77,15 @@ def test_a_box_around_the_digit_is_left_out(width: int) -> None:
     image, pen = page()
     pen.rectangle((40, 40, 360, 360), None, 30, width)
     four(pen, (120, 100, 260, 300), 20)
-    assert same(prepare(saved(image), "boxed"), of_four(20))
+    assert same(read_glyph(saved(image), "boxed"), of_four(20))
 
 
 def test_a_faint_drawing_and_a_dark_speck() -> None:
     image, pen = page()
     pen.line([(100, 60), (250, 60), (180, 320)], 190, 24, "curve")
-    clean = prepare(saved(image), "seven")
+    clean = read_glyph(saved(image), "seven")
     pen.ellipse((350, 20, 353, 23), 0)
-    assert same(prepare(saved(image), "speck"), clean)
+    assert same(read_glyph(saved(image), "speck"), clean)
 
 
 def test_parts_that_belong_together_are_one_drawing() -> None:
@@ -93,7 +93,7 @@ def test_parts_that_belong_together_are_one_drawing() -> None:
     pen.line([(150, 80), (260, 80)], 30, 16)  # the bar of a 5, written apart
     pen.line([(150, 100), (150, 180)], 30, 16)
     pen.arc((130, 170, 260, 320), -120, 150, 30, 16)
-    assert len(glyphs(saved(image), "five")) == 1
+    assert len(read_glyphs(saved(image), "five")) == 1
 
 
 def test_several_digits_come_from_left_to_right() -> None:
@@ -101,11 +101,11 @@ def test_several_digits_come_from_left_to_right() -> None:
     four(pen, (100, 100, 240, 300), 20)
     pen.line([(420, 90), (420, 310)], 30, 20)
     four(pen, (600, 120, 740, 320), 20)
-    first, one, last = glyphs(saved(image), "414")
+    first, one, last = read_glyphs(saved(image), "414")
     assert same(first, of_four(20))
     assert same(last, of_four(20))
     assert np.ptp(np.flatnonzero(one.any(0))) < 5
-    whole = prepare(saved(image), "414")  # as a class of its own
+    whole = read_glyph(saved(image), "414")  # as a class of its own
     assert np.ptp(np.flatnonzero(whole.any(0))) + 1 == 20
 
 
@@ -114,7 +114,7 @@ def test_pixels_that_are_not_finite() -> None:
     four(pen, (120, 100, 260, 300), 20)
     values = np.asarray(image).astype(np.float32) / 255
     values[200, 150], values[30, 40] = np.nan, np.inf
-    assert same(prepare(saved_tiff(values), "nan"), of_four(20))
+    assert same(read_glyph(saved_tiff(values), "nan"), of_four(20))
 
 
 def saved_tiff(values: np.ndarray) -> BytesIO:
@@ -133,7 +133,7 @@ def test_the_last_frame_of_an_animation_counts() -> None:
     for kind in ("GIF", "PNG", "WEBP"):
         file = BytesIO()
         frames[0].save(file, kind, save_all=True, append_images=frames[1:])
-        assert same(prepare(file, kind), of_four(20)), kind
+        assert same(read_glyph(file, kind), of_four(20)), kind
 
 
 @settings(max_examples=100, deadline=None)
@@ -152,7 +152,7 @@ def test_any_pixels_give_ink_or_none(pixels: np.ndarray, enlarged: int) -> None:
         assert ink.dtype == np.uint8
         assert ink.max() == 255
     try:
-        found = glyphs(saved(Image.fromarray(large)), "random")
+        found = read_glyphs(saved(Image.fromarray(large)), "random")
     except PictureError as error:
         assert str(error).startswith("random: found a single colour")
     else:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mnist_pipeline.common.errors import UserError
-from mnist_pipeline.common.runtime import (
+from mnist_pipeline.runtime.arithmetic import (
     PORTABLE,
     choose_device,
     choose_precision,
@@ -28,9 +28,8 @@ import json, os, sys
 sys.path.insert(0, "stages")
 import _stage
 import torch
-from mnist_pipeline.common.params import HardwareParams
-from mnist_pipeline.common.runtime import environment, set_up
-device = set_up(HardwareParams(**json.loads(sys.argv[1])))
+from mnist_pipeline.runtime.arithmetic import HardwareSettings, environment, set_up
+device = set_up(HardwareSettings(**json.loads(sys.argv[1])))
 print(json.dumps([dict(os.environ), environment("%s", device), torch.get_num_threads()]))
 """
 NAMES = [*PORTABLE, "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY", "OMP_NUM_THREADS"]
@@ -112,7 +111,7 @@ def test_auto_precision_is_bfloat16_only_where_it_is_computed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     has = {"computed": True}
-    name = "mnist_pipeline.common.runtime.computes_bfloat16"
+    name = "mnist_pipeline.runtime.arithmetic.computes_bfloat16"
     monkeypatch.setattr(name, lambda device: has["computed"])
     assert choose_precision("auto", "native", CPU) == "bfloat16"
     assert choose_precision("auto", "portable", CPU) == "float32"

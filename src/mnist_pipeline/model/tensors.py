@@ -9,8 +9,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from .errors import UserError
-from .files import atomic
+from ..common.errors import UserError
+from ..common.files import atomic
 
 METADATA_KEY = "mnist_pipeline"
 """All metadata is one JSON text: safetensors writes several entries in no fixed order."""

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from mnist_pipeline.common.errors import UserError
-from mnist_pipeline.common.tensors import load_tensors, save_tensors
+from mnist_pipeline.model.tensors import load_tensors, save_tensors
 
 from ..conftest import ROOT
 
@@ -51,7 +51,7 @@ def test_loaded_tensors_outlive_the_file(tmp_path: Path) -> None:
 def test_a_fresh_process_writes_the_same_bytes(tmp_path: Path) -> None:
     code = (
         "import sys; sys.path.insert(0, 'src'); from pathlib import Path; import torch;"
-        "from mnist_pipeline.common.tensors import save_tensors;"
+        "from mnist_pipeline.model.tensors import save_tensors;"
         "save_tensors(Path(sys.argv[1]), {c: torch.ones(3) for c in 'edcba'}, dict.fromkeys('xy'))"
     )
     for name in "ab":

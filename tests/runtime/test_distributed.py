@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_pipeline.common import distributed
-from mnist_pipeline.common.distributed import local_batch, shard
 from mnist_pipeline.common.errors import UserError
+from mnist_pipeline.runtime import distributed
+from mnist_pipeline.runtime.distributed import local_batch, shard
 
 
 @given(length=st.integers(0, 300), world_size=st.integers(1, 20))

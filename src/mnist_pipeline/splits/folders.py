@@ -1,21 +1,26 @@
-"""A folder of pictures with one sub-folder per class, as images in MNIST's form or as photos.
+"""A folder of pictures with one sub-folder per class, as glyphs in MNIST's form or as photos.
 
 The layout is that of torchvision's ImageFolder.
 """
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from PIL import Image
+from pydantic import Field
+from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
 from ..common.errors import UserError
-from .decode import FORMATS, PictureError
-from .idx import Arrays
-from .prepare import photo, prepare
+from ..handwriting.decode import FORMATS, PictureError
+from ..handwriting.glyphs import read_glyph
+from ..handwriting.photos import read_photo
+from .decoded import DecodedDataset, LabelledImages
 
 TEST_FRACTION = 0.2
 """Fraction of each class that becomes the test split if the folder has no train/ and test/."""
@@ -27,24 +32,42 @@ SPLITS = {
 """The split that a folder of this name, in any case, holds."""
 
 MOST_PROBLEMS = 20
+"""Pictures that cannot be used, or links, that an error lists."""
 
 Picture = tuple[Path, int]
 """Path and label."""
 
 
+def glyph(path: Path) -> np.ndarray:
+    """Ink on black, as in MNIST: uint8 [1, 28, 28]."""
+    return read_glyph(path)[np.newaxis]
+
+
+def photo(
+    path: Path, *, image_size: Annotated[int, Field(ge=8, le=512)], channels: Literal[1, 3]
+) -> np.ndarray:
+    """The picture as it is, resized: uint8 [channels, image_size, image_size]."""
+    return read_photo(path, (channels, image_size, image_size))
+
+
+PICTURES: dict[str, Callable[..., np.ndarray]] = {"glyph": glyph, "photo": photo}
+"""What becomes of a picture; every one of a folder gets the same shape."""
+
+
 def read_folder(
-    folder: Path, picture: str = "glyph", shape: Sequence[int] = (1, 28, 28)
-) -> tuple[list[str], Arrays]:
-    """Read every picture, as a "glyph" or a "photo" of `shape` [C, H, W].
+    folder: Path, picture: str = "glyph", settings: Mapping[str, Any] | None = None
+) -> DecodedDataset:
+    """Read every picture under `folder`, converted by PICTURES[picture] with its settings.
 
     `folder` holds either train/ and test/, each with one sub-folder per class, or the class folders
-    themselves, which are then split the same way in every run. Returns the sorted class names and
-    the arrays. Raises UserError: no such folder, another layout, fewer than two classes, too few
-    pictures; PictureError names all pictures that cannot be used.
+    themselves, which are then split the same way in every run. Labels follow the sorted names.
+    Raises UserError: no such folder, another layout, links to folders, fewer than two classes, too
+    few pictures; PictureError names all pictures that cannot be used.
     """
     if not folder.is_dir():
         found = "a file" if folder.exists() else "nothing there"
         raise UserError(f"folder: {folder}: found {found}, expected a folder of pictures")
+    _refuse_links(folder)
     others: list[Path] = []  # files that are not pictures of a class
     splits = _find_splits(folder)
     if splits:
@@ -67,10 +90,37 @@ def read_folder(
         found += ", ..." * (len(kinds) > 5)
         files = f"{len(others)} file{'s' * (len(others) != 1)}"
         print(f"{folder}: left out {files}, not pictures of a class: {found}")
-    images = _read_pictures([path for path, _ in train + test], picture, shape)
-    dtype = np.uint8 if len(classes) <= 256 else np.int32
-    train_labels, test_labels = (np.array([n for _, n in part], dtype) for part in (train, test))
-    return classes, (images[: len(train)], train_labels, images[len(train) :], test_labels)
+    convert = partial(PICTURES[picture], **(settings or {}))
+    images = _convert([path for path, _ in train + test], convert)
+    labels = np.array([label for _, label in train + test], np.int64)
+    count = len(train)
+    return DecodedDataset(
+        name="folder",
+        classes=classes,
+        picture=picture,
+        train=LabelledImages(images[:count], labels[:count]),
+        test=LabelledImages(images[count:], labels[count:]),
+    )
+
+
+def _refuse_links(folder: Path) -> None:
+    """Raise UserError if there are links to folders: DVC would not notice changes behind them."""
+    links = [path.relative_to(folder).as_posix() for path in _links(folder)]
+    if links:
+        shown = ", ".join(links[:MOST_PROBLEMS]) + ", ..." * (len(links) > MOST_PROBLEMS)
+        raise UserError(
+            f"{folder}: found links to folders: {shown}. DVC does not look into them, so it would"
+            " not notice changed pictures; put a copy of the folder in place of each link"
+        )
+
+
+def _links(folder: Path) -> Iterator[Path]:
+    """Yield every link to a folder under `folder`."""
+    for path in _visible(folder):
+        if path.is_symlink():
+            yield path
+        else:
+            yield from _links(path)
 
 
 def _find_splits(folder: Path) -> dict[str, Path]:
@@ -117,15 +167,11 @@ def _visible(folder: Path, files: bool = False) -> list[Path]:
     )
 
 
-def _walk(folder: Path, visited: set[Path]) -> Iterator[Path]:
-    """Yield every file under `folder` in a fixed order; a link to a visited folder is ignored."""
-    folder_itself = folder.resolve()
-    if folder_itself in visited:
-        return
-    visited.update((folder_itself, *folder_itself.parents))
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield every file under `folder` in a fixed order."""
     yield from _visible(folder, files=True)
     for path in _visible(folder):
-        yield from _walk(path, visited)
+        yield from _walk(path)
 
 
 def _list_pictures(folder: Path, classes: list[str], others: list[Path]) -> list[Picture]:
@@ -137,8 +183,7 @@ def _list_pictures(folder: Path, classes: list[str], others: list[Path]) -> list
     for label, name in enumerate(classes):
         if not (folder / name).is_dir():
             continue  # a class that only train has
-        visited = {folder.resolve(), *folder.resolve().parents}
-        for path in _walk(folder / name, visited):
+        for path in _walk(folder / name):
             if path.suffix.lower() in extensions:
                 pictures.append((path, label))
             else:
@@ -149,13 +194,16 @@ def _list_pictures(folder: Path, classes: list[str], others: list[Path]) -> list
     return pictures
 
 
-def _read_pictures(paths: list[Path], picture: str, shape: Sequence[int]) -> np.ndarray:
-    """Images uint8 [N, H, W], or [N, 3, H, W] if `shape` has three channels."""
-    images = np.empty((len(paths), *shape), np.uint8)
+def _convert(paths: Sequence[Path], convert: Callable[[Path], np.ndarray]) -> np.ndarray:
+    """Images uint8 [N, C, H, W]; all pictures that cannot be used are listed."""
+    images = np.empty(0, np.uint8)
     problems = []
     for index, path in enumerate(tqdm(paths, unit=" pictures", disable=None)):
         try:
-            images[index] = prepare(path) if picture == "glyph" else photo(path, shape)
+            image = convert(path)
+            if not images.size:
+                images = np.empty((len(paths), *image.shape), np.uint8)
+            images[index] = image
         except PictureError as error:
             problems.append(str(error))
     if len(problems) == 1:
@@ -164,13 +212,11 @@ def _read_pictures(paths: list[Path], picture: str, shape: Sequence[int]) -> np.
         more = len(problems) - MOST_PROBLEMS
         shown = problems[:MOST_PROBLEMS] + [f"and {more} more"] * (more > 0)
         raise PictureError("\n  ".join([f"{len(problems)} pictures cannot be used:", *shown]))
-    return images[:, 0] if shape[0] == 1 else images
+    return images
 
 
 def _split(pictures: list[Picture], classes: list[str], folder: Path) -> list[list[Picture]]:
     """The training and the test pictures, stratified by class, each in their order."""
-    from sklearn.model_selection import train_test_split  # slow to import, and only needed here
-
     labels = np.array([label for _, label in pictures])
     counts = np.bincount(labels, minlength=len(classes))
     if counts.min() < 2:

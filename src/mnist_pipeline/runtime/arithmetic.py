@@ -4,14 +4,17 @@ import hashlib
 import os
 import warnings
 from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import torch
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..common.errors import UserError
+from ..common.settings import Settings
 from .distributed import world_size
-from .errors import UserError
-from .params import HardwareParams
 
 # Required by torch.use_deterministic_algorithms; CUDA reads it when it starts.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -28,22 +31,37 @@ BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 """Capabilities of CPUs that compute in bfloat16, as torch.cpu.get_capabilities names them."""
 
 
-def set_up(params: HardwareParams) -> torch.device:
+def check_threads(threads: object) -> object:
+    """Accept only "auto" and integers from 1 to 1024."""
+    if threads != "auto" and not (type(threads) is int and 1 <= threads <= 1024):
+        raise PydanticCustomError("threads", "auto, or a number of threads from 1 to 1024")
+    return threads
+
+
+class HardwareSettings(Settings):
+    """Settings of the arithmetic, which train and evaluate share."""
+
+    arithmetic: Literal["portable", "native"]
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    threads: Annotated[int | Literal["auto"], BeforeValidator(check_threads)]
+
+
+def set_up(settings: HardwareSettings) -> torch.device:
     """Set arithmetic, number of threads and determinism of this process; return the device.
 
     Has to be called before torch computes anything: its libraries choose their instructions then.
     Raises UserError: torch cannot use the device here.
     """
-    if params.arithmetic == "portable" and torch.cpu.get_capabilities().get("avx2"):
+    if settings.arithmetic == "portable" and torch.cpu.get_capabilities().get("avx2"):
         os.environ.update(PORTABLE)
         if torch.backends.cpu.get_cpu_capability() != "AVX2":
             raise RuntimeError("torch chose its instructions before set_up")
-    threads = params.threads
-    if threads == "auto" and params.arithmetic == "portable":
+    threads = settings.threads
+    if threads == "auto" and settings.arithmetic == "portable":
         threads = 1  # convolutions and batch normalization sum in an order that depends on it
     if threads != "auto":
         torch.set_num_threads(threads)
-    device = choose_device(params.device, params.arithmetic)
+    device = choose_device(settings.device, settings.arithmetic)
     use_deterministic_algorithms(device)
     return device
 
@@ -180,6 +198,6 @@ def parallelize(model: nn.Module, device: torch.device, shape: Sequence[int]) ->
     gpus = torch.cuda.device_count() if device.type == "cuda" else 0
     if gpus > 1:
         print(f"Let's use {gpus} GPUs!")
-        print("One process per GPU is faster: see 'launcher' in params.yaml")
+        print("One process per GPU is faster: see 'launcher' in settings.yaml")
         return nn.DataParallel(model)
     return model

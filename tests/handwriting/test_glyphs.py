@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
+from mnist_pipeline.handwriting import glyphs as module
+from mnist_pipeline.handwriting.decode import PictureError
+from mnist_pipeline.handwriting.glyphs import read_glyph
 from mnist_pipeline.model.networks import load_model
-from mnist_pipeline.raw import prepare as module
-from mnist_pipeline.raw.decode import PictureError
-from mnist_pipeline.raw.prepare import prepare
 from mnist_pipeline.splits.batches import load_split
 
 Change = Callable[[Image.Image], Image.Image]
@@ -51,7 +51,7 @@ def test_mnist_images_lose_no_accuracy(
 
     for change in (lambda image: image, inverted, padded):
         prepared = [
-            prepare(saved(change(Image.fromarray(image).resize((size, size))), kind), "image")
+            read_glyph(saved(change(Image.fromarray(image).resize((size, size))), kind), "image")
             for image in images[:, 0].numpy()
         ]
         lost = accuracy(images) - accuracy(torch.from_numpy(np.stack(prepared))[:, None])
@@ -86,7 +86,7 @@ def distance(found: np.ndarray, expected: np.ndarray) -> float:
     return min(float(np.abs(image - expected).mean()) for image in moved)
 
 
-EXPECTED = prepare(saved(seven(255, 0, "L")), "seven")
+EXPECTED = read_glyph(saved(seven(255, 0, "L")), "seven")
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ EXPECTED = prepare(saved(seven(255, 0, "L")), "seven")
 )
 def test_the_same_drawing_in_any_colours_is_the_same_image(picture: Image.Image) -> None:
     kind = "TIFF" if picture.mode in ("F", "CMYK") else "PNG"
-    found = prepare(saved(picture, kind), "picture")
+    found = read_glyph(saved(picture, kind), "picture")
     assert distance(found, EXPECTED) < 6
 
 
@@ -119,13 +119,13 @@ def test_the_result_has_mnists_form() -> None:
     for axis in (0, 1):
         mass = EXPECTED.sum(axis).astype(float)
         assert abs(np.average(np.arange(28), weights=mass) - 14) <= 0.5
-    assert distance(prepare(saved(Image.fromarray(EXPECTED)), "again"), EXPECTED) < 4
+    assert distance(read_glyph(saved(Image.fromarray(EXPECTED)), "again"), EXPECTED) < 4
 
 
 def test_thin_strokes_become_as_wide_as_mnists() -> None:
     thin = Image.new("L", (300, 300), 250)
     ImageDraw.Draw(thin).ellipse((60, 40, 240, 260), outline=20, width=4)
-    found = prepare(saved(thin), "thin")
+    found = read_glyph(saved(thin), "thin")
     assert found.max() > 250
     assert 1.2 < module._stroke_width(np.kron(found, np.ones((8, 8), np.uint8))) / 8 < 2.2
 
@@ -135,7 +135,7 @@ def test_the_exif_orientation_is_applied() -> None:
     exif[0x0112] = 6  # turned by a quarter
     file = BytesIO()
     seven(0, 255, "L").transpose(Image.Transpose.ROTATE_90).save(file, "PNG", exif=exif)
-    assert distance(prepare(file, "turned"), EXPECTED) < 1
+    assert distance(read_glyph(file, "turned"), EXPECTED) < 1
 
 
 def bomb(width: int, height: int) -> BytesIO:
@@ -163,7 +163,7 @@ def test_an_unusable_picture_is_named(tmp_path: Path) -> None:
     ]
     for file, problem in cases:
         with pytest.raises(PictureError) as caught:
-            prepare(file, "a name")
+            read_glyph(file, "a name")
         assert str(caught.value).startswith("a name: ")
         assert problem in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -177,7 +177,7 @@ def test_damaged_bytes_are_an_image_or_an_error_of_one_line(seed: int, kind: str
     places = random.integers(0, len(content), random.integers(1, 6))
     content[places] = random.integers(0, 256, len(places))
     try:
-        image = prepare(BytesIO(content.tobytes()), "damaged")
+        image = read_glyph(BytesIO(content.tobytes()), "damaged")
     except PictureError as error:
         assert str(error).startswith("damaged: ")
     else:
@@ -190,6 +190,6 @@ def test_tiny_and_narrow_pictures(width: int, height: int) -> None:
     pixels = np.zeros((height, width), np.uint8)
     pixels[height // 2, width // 2] = 255
     try:
-        assert prepare(saved(Image.fromarray(pixels)), "tiny").max() > 0
+        assert read_glyph(saved(Image.fromarray(pixels)), "tiny").max() > 0
     except PictureError as error:
         assert "a single colour" in str(error)

@@ -5,7 +5,6 @@ to fit in a 20x20 pixel box while preserving their aspect ratio [...] centered i
 computing the center of mass of the pixels".
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,7 +23,7 @@ FAINT = 0.25
 """Fainter ink is ignored when the box is fitted: blur and JPEG leave some around each stroke."""
 
 
-def prepare(file: Path | BinaryIO, name: str | None = None) -> np.ndarray:
+def read_glyph(file: Path | BinaryIO, name: str | None = None) -> np.ndarray:
     """Return the drawing in `file`, of any size, mode and polarity, as uint8 [28, 28].
 
     Raises PictureError, which refers to the picture as `name` (default: the path): not readable, or
@@ -33,7 +32,7 @@ def prepare(file: Path | BinaryIO, name: str | None = None) -> np.ndarray:
     return _fit(np.max(_read(file, name), axis=0))
 
 
-def glyphs(file: Path | BinaryIO, name: str | None = None) -> np.ndarray:
+def read_glyphs(file: Path | BinaryIO, name: str | None = None) -> np.ndarray:
     """The same for one or more digits, from left to right: uint8 [K, 28, 28], K ≥ 1."""
     return np.stack([_fit(ink) for ink in _read(file, name)])
 
@@ -87,17 +86,3 @@ def _start(profile: np.ndarray) -> int:
     """Offset that puts the centre of mass of a profile at the centre of the image."""
     centre = np.average(np.arange(len(profile)), weights=profile)
     return int(np.clip(round(SIZE / 2 - centre), 0, SIZE - len(profile)))
-
-
-def photo(file: Path | BinaryIO, shape: Sequence[int], name: str | None = None) -> np.ndarray:
-    """Return the picture in `file` as it is, resized to `shape` [C, H, W]: uint8, grey or RGB.
-
-    Transparent areas become white. Raises PictureError, which refers to the picture as `name`: not
-    readable.
-    """
-    channels, height, width = shape
-    picture = read_picture(file, str(file) if name is None else name)
-    small = picture.resize((width, height), Image.Resampling.BICUBIC)
-    opaque = Image.alpha_composite(Image.new("RGBA", small.size, "white"), small)
-    pixels = np.asarray(opaque.convert("L" if channels == 1 else "RGB"))
-    return np.ascontiguousarray(pixels.reshape(height, width, channels).transpose(2, 0, 1))

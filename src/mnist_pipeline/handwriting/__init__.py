@@ -1,0 +1,1 @@
+"""Any picture of a digit or another glyph → the form of MNIST."""

@@ -1,0 +1,79 @@
+"""Verified raw files in the user's cache folder, so that each is downloaded once per user.
+
+An edit of the code, a return to a dataset, the temporary copy of a queued experiment and another
+clone then need no network.
+"""
+
+import errno
+import hashlib
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from ..common.files import atomic
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass
+class Cache:
+    """Files named by their MD5 in `folder`; without one, nothing is kept or found."""
+
+    folder: Path | None
+
+    @classmethod
+    def of_user(cls) -> "Cache":
+        """The cache of this user, or the folder in MNIST_CACHE; none if that is "off"."""
+        chosen = os.environ.get("MNIST_CACHE")
+        if chosen == "off":
+            return cls(None)
+        if chosen:
+            return cls(Path(chosen).expanduser())
+        return cls(user_cache_path("mnist-pipeline", appauthor=False) / "raw")
+
+    def get(self, md5: str, path: Path) -> bool:
+        """Copy the file with this MD5 to `path`; return whether it was there, and undamaged."""
+        if self.folder is None:
+            return False
+        cached = self.folder / md5
+        try:
+            shutil.copyfile(cached, path)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno in DISK_FULL:
+                raise
+            self._give_up(error.strerror)
+            return False
+        if _md5(path) == md5:
+            return True
+        print(f"warning: {cached}: damaged, so it is fetched again", file=sys.stderr)
+        return False
+
+    def put(self, md5: str, path: Path) -> None:
+        """Keep a verified file. A folder that cannot be written to costs a warning."""
+        if self.folder is None:
+            return
+        try:
+            with atomic(self.folder / md5) as temporary:
+                shutil.copyfile(path, temporary)
+        except OSError as error:
+            self._give_up(error.strerror)
+
+    def _give_up(self, problem: str | None) -> None:
+        """Warn, once, and go on without a cache."""
+        print(
+            f"warning: {self.folder}: {problem}; verified files are not kept there"
+            " (MNIST_CACHE=FOLDER names another folder, MNIST_CACHE=off uses none)",
+            file=sys.stderr,
+        )
+        self.folder = None
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.md5(file.read(), usedforsecurity=False).hexdigest()

@@ -1,0 +1,1 @@
+"""What the machine needs: arithmetic, devices, random streams, memory, ranks."""
