@@ -24,8 +24,8 @@ import yaml
 from torch import Tensor, nn
 
 from mnist_pipeline.common.settings import read_settings
-from mnist_pipeline.model.networks import Network, build_model
-from mnist_pipeline.runtime.arithmetic import keep_memory, set_up
+from mnist_pipeline.model.files import Model, build_model
+from mnist_pipeline.runtime.arithmetic import set_up
 from mnist_pipeline.splits.batches import ImageDataset, load_info, load_split
 from mnist_pipeline.training.run import build_spec, build_trainer
 from mnist_pipeline.training.settings import TrainSettings
@@ -50,7 +50,7 @@ def recipe_params(recipe: str) -> TrainSettings:
         return read_settings(path, TrainSettings)
 
 
-def bare_convolutions(model: Network, images: Tensor) -> Callable[[], None]:
+def bare_convolutions(model: Model, images: Tensor) -> Callable[[], None]:
     """The convolutions of one step on a batch of `images`, forward and backward."""
     calls: list[tuple[nn.Conv2d, Tensor, Tensor]] = []
     handles = [
@@ -112,7 +112,6 @@ def measure(recipe: str, turns: int) -> dict[str, list[float]]:
 def main() -> None:
     """Measure each recipe, or the given ones."""
     turns, *recipes = sys.argv[1:]
-    keep_memory()
     with redirect_stdout(sys.stderr):
         names = recipes or sorted(path.name for path in (ROOT / "recipes").iterdir())
         times = {name: measure(name, int(turns)) for name in names}

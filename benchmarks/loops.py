@@ -24,8 +24,8 @@ from torchvision import transforms
 from torchvision.datasets import MNIST
 
 from mnist_pipeline.common.settings import read_settings
-from mnist_pipeline.model.networks import build_model
-from mnist_pipeline.runtime.arithmetic import keep_memory, set_up
+from mnist_pipeline.model.files import build_model
+from mnist_pipeline.runtime.arithmetic import set_up
 from mnist_pipeline.splits.batches import ImageDataset, load_info, load_split
 from mnist_pipeline.training.loop import Trainer
 from mnist_pipeline.training.run import build_spec, build_trainer
@@ -117,7 +117,6 @@ def main() -> None:
     params = read_settings(ROOT / "params.yaml", TrainSettings)
     all_threads = torch.get_num_threads()
     device = set_up(params)  # its arithmetic is that of every way
-    keep_memory()  # speeds up every way
     trainer = project_trainer(params, steps, device)
     epochs: dict[str, Callable[[], object]] = {
         "tutorial": with_threads(all_threads, tutorial_epoch(steps)),

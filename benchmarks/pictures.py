@@ -24,7 +24,7 @@ from scipy import ndimage
 from mnist_pipeline.common.errors import run
 from mnist_pipeline.handwriting.decode import PictureError
 from mnist_pipeline.handwriting.glyphs import read_glyphs
-from mnist_pipeline.model.networks import load_model
+from mnist_pipeline.model.files import load_model
 from mnist_pipeline.splits.batches import load_split
 
 SIDE = 480

@@ -13,17 +13,17 @@ UNREACHABLE = ROOT / ".dvc/tmp/sources-unreachable"  # tells `make repro` why th
 
 def main() -> None:
     """Read params.yaml, write data/raw."""
-    params = read_settings(ROOT / "params.yaml", DownloadSettings)
+    settings = read_settings(ROOT / "params.yaml", DownloadSettings)
     mirror = os.environ.get("MNIST_MIRROR")
-    mirrors = [*([mirror] if mirror else []), *params.mirrors]
+    mirrors = [*([mirror] if mirror else []), *settings.mirrors]
     try:
-        download(params.dataset, mirrors, ROOT / "data/raw")
+        download(settings.dataset, mirrors, ROOT / "data/raw")
     except UnreachableError:
         if UNREACHABLE.parent.is_dir():
             UNREACHABLE.touch()
         raise
-    has_files = params.dataset in TORCHVISION
-    print(f"{params.dataset}: {'raw files verified' if has_files else 'nothing to download'}")
+    has_files = settings.dataset in TORCHVISION
+    print(f"{settings.dataset}: {'raw files verified' if has_files else 'nothing to download'}")
 
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@ from mnist_pipeline.evaluation.metrics import (
     summary,
 )
 from mnist_pipeline.evaluation.pictures import first_layer, mistakes, samples, write_png
-from mnist_pipeline.model.inference import inference_loader, predict
+from mnist_pipeline.model.files import check_dataset, load_model
+from mnist_pipeline.model.inference import inference_loader, predict_logits
 from mnist_pipeline.model.losses import LOSSES
-from mnist_pipeline.model.networks import check_dataset, load_model
-from mnist_pipeline.runtime.arithmetic import HardwareSettings, parallelize, set_up
+from mnist_pipeline.runtime.arithmetic import HardwareSettings, set_up
+from mnist_pipeline.runtime.device import prepare_model
 from mnist_pipeline.splits.batches import load_info, load_split
 
 DATA, METRICS, PICTURES = ROOT / "data/processed", ROOT / "metrics", ROOT / "pictures"
@@ -23,17 +24,18 @@ DATA, METRICS, PICTURES = ROOT / "data/processed", ROOT / "metrics", ROOT / "pic
 
 def main() -> None:
     """Read params.yaml, the model and the test split, write metrics and pictures."""
-    params = read_settings(ROOT / "params.yaml", HardwareSettings)
-    device = set_up(params)
+    settings = read_settings(ROOT / "params.yaml", HardwareSettings)
+    device = set_up(settings)
     model, spec = load_model(ROOT / "models/model.safetensors")
     check_dataset(spec, load_info(DATA))
     test_set = load_split(DATA, "test")
 
     loader = inference_loader(test_set.to(device))
-    logits, labels = predict(parallelize(model, device, spec.shape), loader, device)
-    loss = LOSSES[spec.loss]
-    probabilities, actual = loss.probabilities(logits).numpy(), labels.numpy()
-    results = summary(probabilities, actual, loss.mean(logits, labels).item())
+    prepared = prepare_model(model, settings.arithmetic, device, spec.shape)
+    logits, labels = predict_logits(prepared, loader, device)
+    criterion = LOSSES[spec.loss]()
+    probabilities, actual = criterion.probabilities(logits).numpy(), labels.numpy()
+    results = summary(probabilities, actual, criterion(logits, labels).item())
     print(f"Accuracy of the model on the {len(actual)} test images: {results['accuracy']:.2%}")
 
     predictions = prediction_table(probabilities, actual, spec.classes)

@@ -10,9 +10,9 @@ from mnist_pipeline.splits.write import write_splits
 
 def main() -> None:
     """Read params.yaml and the images, write data/processed."""
-    params = read_settings(ROOT / "params.yaml", PreprocessSettings)
-    dataset = read_dataset(params, ROOT)
-    counts = write_splits(dataset, params.validation_fraction, ROOT / "data/processed")
+    settings = read_settings(ROOT / "params.yaml", PreprocessSettings)
+    dataset = read_dataset(settings, ROOT)
+    counts = write_splits(dataset, settings.validation_fraction, ROOT / "data/processed")
     splits = ", ".join(f"{count} {name}" for name, count in counts.items())
     classes = len(dataset.classes)
     print(f"{dataset.name}: {splits} images of {classes} classes, in data/processed")

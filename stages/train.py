@@ -4,7 +4,7 @@ from _stage import ROOT
 
 from mnist_pipeline.common.errors import run
 from mnist_pipeline.common.settings import read_settings
-from mnist_pipeline.runtime.arithmetic import keep_memory, set_up
+from mnist_pipeline.runtime.arithmetic import set_up
 from mnist_pipeline.runtime.distributed import process_group
 from mnist_pipeline.training.run import train
 from mnist_pipeline.training.settings import TrainSettings
@@ -12,11 +12,10 @@ from mnist_pipeline.training.settings import TrainSettings
 
 def main() -> None:
     """Read params.yaml and the train and validation splits, write the model and its metrics."""
-    params = read_settings(ROOT / "params.yaml", TrainSettings)
-    device = set_up(params)
-    keep_memory()
-    with process_group(device, params.launcher) as device:
-        train(params, ROOT / "data/processed", ROOT / "models", ROOT / "metrics", device)
+    settings = read_settings(ROOT / "params.yaml", TrainSettings)
+    device = set_up(settings)
+    with process_group(device, settings.launcher) as device:
+        train(settings, ROOT / "data/processed", ROOT / "models", ROOT / "metrics", device)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ os.environ["MNIST_CACHE"] = "off"  # no test sees the user's own
 
 import torch
 
+from mnist_pipeline.model.files import ModelSpec, build_model, save_model
 from mnist_pipeline.model.losses import LOSSES
-from mnist_pipeline.model.networks import ModelSpec, build_model, save_model
 from mnist_pipeline.raw.sources import download
 from mnist_pipeline.splits.batches import ImageDataset, load_info, load_split, make_loader
 from mnist_pipeline.splits.digits import read_digits
@@ -106,11 +106,12 @@ def train_model(folder: Path, models: Path) -> None:
     )
     model = build_model(spec)
     optimizer = torch.optim.Adam(model.parameters())
+    criterion = LOSSES[spec.loss]()
     loader = make_loader(training, 64, shuffle=True)
     for _ in range(max(1, 60_000 // len(training) // 4)):
         for images, labels in loader:
             optimizer.zero_grad()
-            LOSSES[spec.loss].mean(model(images), labels).backward()
+            criterion(model(images), labels).backward()
             optimizer.step()
     models.mkdir()
     save_model(models / "model.safetensors", model, spec, {})

@@ -21,9 +21,9 @@ from predict import read_images
 
 from mnist_pipeline.common.errors import UserError, run
 from mnist_pipeline.handwriting.decode import PictureError
+from mnist_pipeline.model.files import ModelSpec, load_model
 from mnist_pipeline.model.inference import Classifier
 from mnist_pipeline.model.losses import LOSSES
-from mnist_pipeline.model.networks import ModelSpec, load_model
 
 PAGE = Path(__file__).with_name("demo.html")
 HOST = "127.0.0.1"
@@ -148,7 +148,7 @@ def main() -> None:
             " drawn; classify photos with: python tools/predict.py PICTURE"
         )
     try:
-        server = Demo(port, Classifier(model, LOSSES[spec.loss]).eval(), spec, arguments.allow)
+        server = Demo(port, Classifier(model, LOSSES[spec.loss]()).eval(), spec, arguments.allow)
     except (OSError, OverflowError) as error:
         in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
         problem = "in use by another program" if in_use else str(error)

@@ -17,9 +17,9 @@ import torch
 
 from mnist_pipeline.common.errors import UserError, run
 from mnist_pipeline.common.files import atomic
+from mnist_pipeline.model.files import ModelSpec, check_dataset, load_model
 from mnist_pipeline.model.inference import BATCH_SIZE, Classifier
 from mnist_pipeline.model.losses import LOSSES
-from mnist_pipeline.model.networks import ModelSpec, check_dataset, load_model
 from mnist_pipeline.splits.batches import load_info, load_split
 
 MODEL, EXPORTED = ROOT / "models/model.safetensors", ROOT / "models/model.onnx"
@@ -31,7 +31,7 @@ def main() -> None:
     """Read the model and the test split, write models/model.onnx if both runtimes agree."""
     model, spec = load_model(MODEL)
     model.precision = "float32"  # the runtimes round bfloat16 differently
-    classifier = Classifier(model, LOSSES[spec.loss]).eval()
+    classifier = Classifier(model, LOSSES[spec.loss]()).eval()
     check_dataset(spec, load_info(DATA))
     test_set = load_split(DATA, "test")
     with atomic(EXPORTED) as temporary:

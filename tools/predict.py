@@ -19,9 +19,9 @@ from mnist_pipeline.common.errors import run
 from mnist_pipeline.handwriting.decode import PictureError
 from mnist_pipeline.handwriting.glyphs import read_glyph, read_glyphs
 from mnist_pipeline.handwriting.photos import read_photo
+from mnist_pipeline.model.files import ModelSpec, load_model
 from mnist_pipeline.model.inference import Classifier
 from mnist_pipeline.model.losses import LOSSES
-from mnist_pipeline.model.networks import ModelSpec, load_model
 
 SHADES = " ░▒▓█"
 
@@ -30,7 +30,7 @@ def main() -> None:
     """Classify every readable picture; exit code 1 if there was an unreadable one."""
     arguments = parse()
     model, spec = load_model(arguments.model)
-    classifier = Classifier(model, LOSSES[spec.loss]).eval()
+    classifier = Classifier(model, LOSSES[spec.loss]()).eval()
     failed = False
     for name in arguments.images:
         file = BytesIO(sys.stdin.buffer.read()) if name == "-" else Path(name)

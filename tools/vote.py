@@ -16,9 +16,9 @@ from _dvc import expand, read_each
 from _significance import describe
 
 from mnist_pipeline.common.errors import run
-from mnist_pipeline.model.inference import inference_loader, predict
+from mnist_pipeline.model.files import check_dataset, load_model
+from mnist_pipeline.model.inference import inference_loader, predict_logits
 from mnist_pipeline.model.losses import LOSSES
-from mnist_pipeline.model.networks import check_dataset, load_model
 from mnist_pipeline.runtime.arithmetic import HardwareSettings, set_up
 from mnist_pipeline.splits.batches import load_info, load_split
 
@@ -40,8 +40,8 @@ def main() -> None:
     total = np.zeros((len(test_set), len(info.classes)))
     for experiment, (model, spec) in zip(experiments, models, strict=True):
         check_dataset(spec, info)
-        logits, labels = predict(model.to(device), loader, device)
-        probabilities = LOSSES[spec.loss].probabilities(logits).numpy()
+        logits, labels = predict_logits(model.to(device), loader, device)
+        probabilities = LOSSES[spec.loss]().probabilities(logits).numpy()
         print(f"{experiment:{width}}  {describe(probabilities.argmax(1) == labels.numpy())}")
         total += probabilities
     if len(experiments) > 1:

@@ -21,7 +21,8 @@ from mnist_pipeline.evaluation.pictures import (
     samples,
     write_png,
 )
-from mnist_pipeline.model.networks import Normalize, mlp
+from mnist_pipeline.model.files import Normalize
+from mnist_pipeline.model.networks import Mlp
 
 SETTINGS: dict[str, Any] = {"activation": "relu", "dropout": 0.0}
 NAMES = st.lists(st.text(st.characters(codec="utf-8"), max_size=60), min_size=1, max_size=12)
@@ -59,7 +60,7 @@ def test_without_a_mistake_it_says_so() -> None:
 
 
 def test_the_first_layer_of_each_kind_of_model() -> None:
-    dense = nn.Sequential(Normalize(0.5, 0.5), mlp([1, 28, 28], 10, hidden_sizes=[64], **SETTINGS))
+    dense = nn.Sequential(Normalize(0.5, 0.5), Mlp([1, 28, 28], 10, hidden_sizes=[64], **SETTINGS))
     conv = nn.Conv2d(1, 8, 3)
     kernels = nn.Sequential(nn.Sequential(conv, nn.Flatten(), nn.Linear(5408, 10)))
     with torch.no_grad():
@@ -91,7 +92,7 @@ def test_pictures_keep_their_colours_and_stay_in_their_cells(side: int, drawn: i
 
 def test_the_first_layer_of_a_model_of_colours() -> None:
     dense, conv = (
-        mlp([3, 4, 4], 10, hidden_sizes=[64], **SETTINGS),
+        Mlp([3, 4, 4], 10, hidden_sizes=[64], **SETTINGS),
         nn.Conv2d(3, 8, 3),
     )
     with torch.no_grad():
@@ -107,7 +108,7 @@ def test_the_first_layer_of_a_model_of_colours() -> None:
 
 def test_a_picture_holds_pixels_alone_and_the_same_bytes(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = mlp([1, 28, 28], 10, hidden_sizes=[16], **SETTINGS)
+    model = Mlp([1, 28, 28], 10, hidden_sizes=[16], **SETTINGS)
     for name in ("one.png", "two.png"):
         write_png(tmp_path / name, first_layer(model, [1, 28, 28]))
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()

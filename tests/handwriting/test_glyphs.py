@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from mnist_pipeline.handwriting import glyphs as module
 from mnist_pipeline.handwriting.decode import PictureError
 from mnist_pipeline.handwriting.glyphs import read_glyph
-from mnist_pipeline.model.networks import load_model
+from mnist_pipeline.model.files import load_model
 from mnist_pipeline.splits.batches import load_split
 
 Change = Callable[[Image.Image], Image.Image]

@@ -15,7 +15,7 @@ from benchmarks.pictures import KINDS, TURNED, TWO, make, saved
 from mnist_pipeline.handwriting.decode import PictureError
 from mnist_pipeline.handwriting.glyphs import read_glyph, read_glyphs
 from mnist_pipeline.handwriting.ink import find_ink
-from mnist_pipeline.model.networks import load_model
+from mnist_pipeline.model.files import load_model
 from mnist_pipeline.splits.batches import load_split
 
 from .test_glyphs import distance

@@ -19,7 +19,7 @@ def test_each_loss_equals_its_torch_module() -> None:
         "bce": nn.BCELoss()(torch.sigmoid(LOGITS), targets),
     }
     for name, loss in LOSSES.items():
-        torch.testing.assert_close(loss.mean(LOGITS, LABELS), expected[name])
+        torch.testing.assert_close(loss()(LOGITS, LABELS), expected[name])
 
 
 def test_label_smoothing_is_torchs_and_mixes_the_targets() -> None:
@@ -32,12 +32,12 @@ def test_label_smoothing_is_torchs_and_mixes_the_targets() -> None:
         "bce": nn.BCELoss()(torch.sigmoid(LOGITS), smooth),
     }
     for name, loss in LOSSES.items():
-        torch.testing.assert_close(loss.mean(LOGITS, LABELS, 0.2), expected[name])
+        torch.testing.assert_close(loss(0.2)(LOGITS, LABELS), expected[name])
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_probabilities_sum_to_one_and_agree_with_the_logits(name: str) -> None:
-    probabilities = LOSSES[name].probabilities(LOGITS)
+    probabilities = LOSSES[name]().probabilities(LOGITS)
     torch.testing.assert_close(probabilities.sum(1), torch.ones(7))
     assert torch.equal(probabilities.argmax(1), LOGITS.argmax(1))
 
@@ -45,7 +45,14 @@ def test_probabilities_sum_to_one_and_agree_with_the_logits(name: str) -> None:
 def test_the_probabilities_of_bce_are_its_sigmoids_over_their_sum() -> None:
     sigmoids = torch.sigmoid(LOGITS)
     torch.testing.assert_close(
-        LOSSES["bce"].probabilities(LOGITS), sigmoids / sigmoids.sum(1, keepdim=True)
+        LOSSES["bce"]().probabilities(LOGITS), sigmoids / sigmoids.sum(1, keepdim=True)
     )
-    hopeless = LOSSES["bce"].probabilities(torch.full((1, 10), -200.0))
+    hopeless = LOSSES["bce"]().probabilities(torch.full((1, 10), -200.0))
     torch.testing.assert_close(hopeless, torch.full((1, 10), 0.1))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_labels_are_smoothed_in_training_mode_alone(name: str) -> None:
+    exact, smoothed = LOSSES[name](), LOSSES[name](0.2)
+    assert not torch.equal(smoothed(LOGITS, LABELS), exact(LOGITS, LABELS))
+    assert torch.equal(smoothed.eval()(LOGITS, LABELS), exact(LOGITS, LABELS))

@@ -45,6 +45,8 @@ def test_real_mnist_end_to_end(fresh_clone: Project, mnist_mirror: str, tmp_path
     accuracy = project.read("metrics/test.json")["accuracy"]
     assert f"Accuracy of the model on the 10000 test images: {100 * accuracy:.2f}%" in output
     assert accuracy >= 0.92
+    errors = project.read("metrics/test.json")["errors"]
+    assert f"{errors} errors in 10000 test images" in project.run("python", "tools/by_hand.py")
     digest = weights_digest(project.folder / "models/model.safetensors")
     changed = project.run("git", "status", "--porcelain")
     assert ran(project.dvc("repro")) == []

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
-from .project import ALL, Project
+from .project import ALL, ROOT, Project
 
 
 def test_a_wrong_params_file_ends_every_stage_before_it_writes(project: Project) -> None:
@@ -141,3 +142,14 @@ def test_a_log_has_the_lines_of_the_tutorial(project: Project) -> None:
     assert "images/s" not in train, "no bar"
     accuracy = project.read("metrics/test.json")["accuracy"]
     assert f" of the model on the 599 test images: {100 * accuracy:.2f}%\n" == evaluate
+
+
+def test_by_hand_makes_the_errors_of_the_default_settings(project: Project) -> None:
+    default = yaml.safe_load((ROOT / "params.yaml").read_text())
+    settings = {name: default[name] for name in ("epochs", "batch_size", "optimizer", "log_every")}
+    project.set_params(**settings)
+    project.stages("train", "evaluate")
+    errors = project.read("metrics/test.json")["errors"]
+    output = project.run("python", "tools/by_hand.py")
+    assert f"\n{errors} errors in 599 test images, accuracy " in output
+    assert 30 < errors < 300

@@ -13,9 +13,9 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from mnist_pipeline.handwriting.glyphs import read_glyph
-from mnist_pipeline.model.inference import inference_loader, predict
+from mnist_pipeline.model.files import load_model
+from mnist_pipeline.model.inference import inference_loader, predict_logits
 from mnist_pipeline.model.losses import LOSSES
-from mnist_pipeline.model.networks import load_model
 from mnist_pipeline.splits.batches import load_split
 
 from .project import BIN, Project
@@ -130,8 +130,8 @@ def vote(project: Project, accuracy: float) -> None:
     for rev in ("HEAD", "seed-1"):
         project.dvc("get", ".", "models/model.safetensors", "--rev", rev, "--out", "a", "--force")
         network, spec = load_model(project.folder / "a")
-        logits, labels = predict(network, inference_loader(test_set), torch.device("cpu"))
-        total += LOSSES[spec.loss].probabilities(logits).numpy()
+        logits, labels = predict_logits(network, inference_loader(test_set), torch.device("cpu"))
+        total += LOSSES[spec.loss]().probabilities(logits).numpy()
     assert errors[2] == (total.argmax(1) != labels.numpy()).sum()
 
     output = project.run("python", "tools/vote.py", "nowhere-*", "seed-1", "never", status=1)

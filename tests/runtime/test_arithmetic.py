@@ -13,12 +13,11 @@ from torch import nn
 from mnist_pipeline.common.errors import UserError
 from mnist_pipeline.runtime.arithmetic import (
     PORTABLE,
-    choose_device,
     choose_precision,
-    parallelize,
-    stream_seed,
     use_deterministic_algorithms,
 )
+from mnist_pipeline.runtime.device import choose_device, prepare_model
+from mnist_pipeline.runtime.streams import stream_seed
 
 from ..conftest import ROOT
 
@@ -165,13 +164,13 @@ def test_a_missing_device_is_named() -> None:
 
 def test_one_device_needs_no_wrapper() -> None:
     model = nn.Linear(2, 2)
-    assert parallelize(model, CPU, [2]) is model
+    assert prepare_model(model, "native", CPU, [2]) is model
 
 
 def test_several_gpus_share_a_model(capsys: pytest.CaptureFixture[str]) -> None:
     if torch.cuda.device_count() < 2:
         pytest.skip("needs two GPUs")
-    model = parallelize(nn.Linear(2, 2), torch.device("cuda"), [2])
+    model = prepare_model(nn.Linear(2, 2), "native", torch.device("cuda"), [2])
     assert isinstance(model, nn.DataParallel)
     assert f"Let's use {torch.cuda.device_count()} GPUs!" in capsys.readouterr().out
     assert model(torch.ones(8, 2)).shape == (8, 2)

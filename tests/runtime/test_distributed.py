@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mnist_pipeline.common.errors import UserError
 from mnist_pipeline.runtime import distributed
-from mnist_pipeline.runtime.distributed import local_batch, shard
+from mnist_pipeline.runtime.distributed import LocalBatch, shard
 
 
 @given(length=st.integers(0, 300), world_size=st.integers(1, 20))
@@ -21,11 +21,11 @@ def test_shards_cover_everything_evenly(length: int, world_size: int) -> None:
 def test_each_image_of_a_batch_counts_once_and_no_rank_is_idle(size: int, world_size: int) -> None:
     counted = []
     for rank in range(world_size):
-        local, count = local_batch(size, rank, world_size)
-        images = list(range(size))[local]
+        part = LocalBatch.of(size, rank, world_size)
+        images = list(range(size))[part.images]
         assert len(images) >= 1
-        assert count in (0, len(images))
-        counted += images[:count]
+        assert part.count in (0, len(images))
+        counted += images[: part.count]
     assert counted == list(range(size))
 
 

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from mnist_pipeline.model.networks import load_model, save_model
+from mnist_pipeline.model.files import load_model, save_model
 
 from ..conftest import ROOT
 

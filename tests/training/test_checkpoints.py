@@ -5,25 +5,37 @@ from pathlib import Path
 import pytest
 import torch
 
-from mnist_pipeline.training.checkpoints import Checkpoint, compute_fingerprint
+from mnist_pipeline.splits.batches import ImageDataset
+from mnist_pipeline.training.checkpoints import Checkpoint
+from mnist_pipeline.training.fingerprint import compute_fingerprint
+from mnist_pipeline.training.loop import Trainer
+
+from .test_loop import make_trainer, train, weights
 
 FINGERPRINT = {"params": "1", "data": "2", "code": "3", "torch": "2.15", "threads": 2}
 
 
+def fresh(digits: ImageDataset) -> Trainer:
+    return make_trainer(ImageDataset(*digits[:200]), None, epochs=1, lr=0.30000000000000004)
+
+
 @pytest.fixture
-def saved(tmp_path: Path) -> Checkpoint:
+def saved(digits: ImageDataset, tmp_path: Path) -> Checkpoint:
+    """The checkpoint of a run."""
     checkpoint = Checkpoint(tmp_path / "checkpoint.safetensors", FINGERPRINT)
-    checkpoint.save({"model/0.weight": torch.tensor(0.1)}, {"lr": 0.30000000000000004})
+    train(fresh(digits), checkpoint)
     return checkpoint
 
 
-def test_what_was_saved_comes_back_to_the_bit(saved: Checkpoint) -> None:
-    loaded = saved.load()
-    assert loaded is not None
-    assert loaded[0]["model/0.weight"].item() == torch.tensor(0.1).item()
-    assert loaded[1] == {"lr": 0.30000000000000004}
+def test_what_was_saved_comes_back_to_the_bit(saved: Checkpoint, digits: ImageDataset) -> None:
+    run, resumed = fresh(digits), fresh(digits)
+    train(run)
+    assert saved.resume(resumed)
+    assert resumed.history == run.history
+    assert all(map(torch.equal, weights(resumed), weights(run)))
+    assert resumed.optimizer.param_groups[0]["lr"] == 0.30000000000000004
     saved.path.unlink()
-    assert saved.load() is None
+    assert not saved.resume(resumed)
 
 
 @pytest.mark.parametrize(
@@ -38,18 +50,23 @@ def test_what_was_saved_comes_back_to_the_bit(saved: Checkpoint) -> None:
     ],
 )
 def test_another_fingerprint_starts_from_the_beginning_and_says_why(
-    saved: Checkpoint, part: str, said: str, capsys: pytest.CaptureFixture[str]
+    saved: Checkpoint,
+    digits: ImageDataset,
+    part: str,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert Checkpoint(saved.path, {**FINGERPRINT, part: "other"}).load() is None
+    other = Checkpoint(saved.path, {**FINGERPRINT, part: "other"})
+    assert not other.resume(fresh(digits))
     assert f": different {said}; training starts from the beginning" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("content", [b"", b"half"])
 def test_a_damaged_file_starts_from_the_beginning(
-    saved: Checkpoint, content: bytes, capsys: pytest.CaptureFixture[str]
+    saved: Checkpoint, digits: ImageDataset, content: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     saved.path.write_bytes(content)
-    assert saved.load() is None
+    assert not saved.resume(fresh(digits))
     assert "damaged; training starts from the beginning" in capsys.readouterr().out
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from mnist_pipeline.common.errors import UserError
-from mnist_pipeline.model.inference import inference_loader, predict
+from mnist_pipeline.model.files import build_model
+from mnist_pipeline.model.inference import inference_loader, predict_logits
 from mnist_pipeline.model.losses import LOSSES
-from mnist_pipeline.model.networks import build_model
 from mnist_pipeline.runtime.distributed import all_gather, rank
 from mnist_pipeline.splits.batches import DatasetInfo, ImageDataset, load_split
 from mnist_pipeline.training.checkpoints import Checkpoint
@@ -51,7 +51,7 @@ def make_trainer(
 class Nowhere(Checkpoint):
     """Neither saves nor loads."""
 
-    def save(self, tensors: object, values: object) -> None:
+    def save(self, run: Trainer) -> None:
         pass
 
 
@@ -91,7 +91,7 @@ def test_it_learns_and_writes_the_tutorials_log(
 def test_the_history_is_what_was_measured(digits: ImageDataset, validation: ImageDataset) -> None:
     trainer = make_trainer(digits, validation, epochs=1)
     kept = train(trainer)
-    logits, labels = predict(trainer.model, inference_loader(validation), CPU)
+    logits, labels = predict_logits(trainer.model, inference_loader(validation), CPU)
     assert kept.validation_loss == pytest.approx(torch.nn.CrossEntropyLoss()(logits, labels).item())
     assert kept.validation_accuracy == (logits.argmax(1) == labels).double().mean().item()
     assert kept.lr == 1e-3
@@ -111,8 +111,8 @@ def test_with_a_tiny_learning_rate_the_means_are_those_of_the_split(
 ) -> None:
     trainer = make_trainer(digits, None, epochs=1, optimizer="sgd", lr=1e-30)
     kept = train(trainer)
-    logits, labels = predict(trainer.model, inference_loader(digits), CPU)
-    assert kept.train_loss == pytest.approx(LOSSES["nll"].mean(logits, labels).item(), rel=1e-5)
+    logits, labels = predict_logits(trainer.model, inference_loader(digits), CPU)
+    assert kept.train_loss == pytest.approx(LOSSES["nll"]()(logits, labels).item(), rel=1e-5)
     assert kept.train_accuracy == pytest.approx((logits.argmax(1) == labels).double().mean().item())
     assert kept.validation_loss is None
     assert "validation_loss" not in kept.metrics()
@@ -125,8 +125,8 @@ def test_best_keeps_the_epoch_with_the_lowest_validation_loss(
     kept = train(trainer)
     assert kept == min(trainer.history, key=lambda epoch: epoch.validation_loss or 0)
     assert kept != trainer.history[-1], "choose settings for which the last epoch isn't the best"
-    logits, labels = predict(trainer.model, inference_loader(validation), CPU)
-    assert kept.validation_loss == pytest.approx(LOSSES["nll"].mean(logits, labels).item())
+    logits, labels = predict_logits(trainer.model, inference_loader(validation), CPU)
+    assert kept.validation_loss == pytest.approx(LOSSES["nll"]()(logits, labels).item())
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -194,7 +194,7 @@ def test_the_recipe_of_a_cnn_learns_and_validates_without_augmentation(
     assert kept.validation_accuracy is not None
     assert kept.validation_loss is not None
     assert kept.validation_accuracy > 0.95
-    logits, labels = predict(trainer.model, inference_loader(validation), CPU)
+    logits, labels = predict_logits(trainer.model, inference_loader(validation), CPU)
     plain = torch.nn.CrossEntropyLoss()(logits, labels).item()
     assert kept.validation_loss == pytest.approx(plain), "neither smoothed nor augmented"
     assert kept.train_loss > kept.validation_loss, "smoothed and augmented"
@@ -282,5 +282,7 @@ def test_every_loss_learns_mnist(mnist_folder: Path, loss: str) -> None:
     images, labels = load_split(mnist_folder, "train")[:20_000]
     trainer = make_trainer(ImageDataset(images, labels), None, loss=loss)
     train(trainer)
-    logits, actual = predict(trainer.model, inference_loader(load_split(mnist_folder, "test")), CPU)
+    logits, actual = predict_logits(
+        trainer.model, inference_loader(load_split(mnist_folder, "test")), CPU
+    )
     assert (logits.argmax(1) == actual).double().mean() > 0.9

@@ -16,7 +16,7 @@ from mnist_pipeline.runtime.distributed import all_gather, barrier, rank
 from mnist_pipeline.splits.digits import read_digits
 from mnist_pipeline.splits.write import write_splits
 from mnist_pipeline.training import run
-from mnist_pipeline.training.checkpoints import agree, compute_fingerprint
+from mnist_pipeline.training.fingerprint import common_fingerprint, compute_fingerprint
 from mnist_pipeline.training.settings import TrainSettings
 
 from ..ranks import run_ranks
@@ -134,14 +134,14 @@ def disagree() -> None:
     fingerprint = {"params": "1", "data": "2", "code": "3", "torch": "2.15", "threads": 1}
     versions = ["2.15", "2.14"]
     with pytest.raises(UserError) as caught:
-        agree({**fingerprint, "torch": versions[rank()], "devices": 2 + rank()})
+        common_fingerprint({**fingerprint, "torch": versions[rank()], "devices": 2 + rank()})
     message = str(caught.value)
     assert "(rank 1)" in message
     assert "differ in torch (2.14 instead of 2.15), devices (3 instead of 2);" in message
     with pytest.raises(UserError, match="differ in code; all hosts need the same commit"):
-        agree({**fingerprint, "code": str(rank())})
-    assert agree({**fingerprint, "threads": rank()})["threads"] == [0, 1]
-    assert agree(fingerprint) == fingerprint
+        common_fingerprint({**fingerprint, "code": str(rank())})
+    assert common_fingerprint({**fingerprint, "threads": rank()})["threads"] == [0, 1]
+    assert common_fingerprint(fingerprint) == fingerprint
     assert all_gather(1) == [1, 1], "both are still there"
 
 
@@ -155,6 +155,6 @@ def read_once(path: Path, one_host: bool) -> None:
     """On each rank: read the data or leave that to another, and end with its checksum."""
     alone = compute_fingerprint({}, [path], {"threads": 1})
     assert ("data" in alone) == (rank() == 0 or not one_host)
-    agreed = agree(alone)
+    agreed = common_fingerprint(alone)
     assert {**agreed, "data": 0} == {**alone, "data": 0}
     assert all_gather(int(agreed["data"][:8], 16))[0] == int(agreed["data"][:8], 16)

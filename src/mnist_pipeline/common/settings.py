@@ -86,8 +86,8 @@ class Settings(BaseModel):
         """Each setting that names an option, and its blocks: {"optimizer": "optimizers", ...}."""
         return {name: f"{name}s" for name in cls.model_fields if f"{name}s" in cls.model_fields}
 
-    def chosen(self, choice: str) -> dict[str, Any]:
-        """Settings of the chosen option: `chosen("optimizer")` is the block of that optimizer."""
+    def block(self, choice: str) -> dict[str, Any]:
+        """Settings of the option that `choice` names: `block("optimizer")`, of the optimizer."""
         return getattr(self, self.choices()[choice])[getattr(self, choice)]
 
     @classmethod

@@ -4,22 +4,21 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from ..splits.batches import Batch, ImageDataset, make_loader
+from ..splits.batches import Batch, BatchLoader, ImageDataset, make_loader
 from .losses import Loss
 
 BATCH_SIZE = 500
 """Large enough to be fast, small enough to need little memory."""
 
 
-def inference_loader(dataset: ImageDataset) -> DataLoader[Batch]:
+def inference_loader(dataset: ImageDataset) -> BatchLoader:
     """A loader of `dataset` in its own order."""
     return make_loader(dataset, BATCH_SIZE)
 
 
 @torch.no_grad()
-def predict(
+def predict_logits(
     model: nn.Module, loader: Iterable[Batch], device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Logits float32 [N, C] and labels int64 [N] of every batch of `loader`, on the CPU."""

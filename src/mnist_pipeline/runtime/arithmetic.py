@@ -1,20 +1,17 @@
-"""Arithmetic, device, determinism, random streams, memory: what shapes a result and its speed."""
+"""Arithmetic, threads, determinism and precision: what shapes a result and its speed."""
 
-import hashlib
 import os
 import warnings
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
-from ..common.errors import UserError
 from ..common.settings import Settings
+from .device import choose_device
 from .distributed import world_size
+from .memory import reuse_freed_memory
 
 # Required by torch.use_deterministic_algorithms; CUDA reads it when it starts.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -47,7 +44,7 @@ class HardwareSettings(Settings):
 
 
 def set_up(settings: HardwareSettings) -> torch.device:
-    """Set arithmetic, number of threads and determinism of this process; return the device.
+    """Set arithmetic, threads, determinism and memory of this process; return the device.
 
     Has to be called before torch computes anything: its libraries choose their instructions then.
     Raises UserError: torch cannot use the device here.
@@ -63,6 +60,7 @@ def set_up(settings: HardwareSettings) -> torch.device:
         torch.set_num_threads(threads)
     device = choose_device(settings.device, settings.arithmetic)
     use_deterministic_algorithms(device)
+    reuse_freed_memory()
     return device
 
 
@@ -79,50 +77,6 @@ def use_deterministic_algorithms(device: torch.device) -> None:
         torch.set_deterministic_debug_mode("error")
     # No code here reads uninitialized memory, so filling it would only cost time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-
-
-def keep_memory() -> None:
-    """Let the C library keep the memory that a training step frees for the next step.
-
-    glibc returns freed blocks to the system if they are larger than twice the largest block freed
-    so far, and the system clears each page again before it hands it out. Measured: a sixth of a
-    step of the default network, a third of a step of recipes/quick. So free the largest block that
-    glibc learns from, without touching it. No effect on other C libraries.
-    Source: mallopt(3), M_MMAP_THRESHOLD and M_TRIM_THRESHOLD.
-    """
-    torch.empty(31 * 2**20, dtype=torch.uint8)
-
-
-def stream_seed(seed: int, stream: str, epoch: int) -> int:
-    """Seed of one random stream ("shuffle", "dropout", ...) in one epoch, in [0, 2**63).
-
-    Separate streams do not shift each other. Reseeding each epoch lets a resumed run repeat an
-    epoch without the ones before it.
-    """
-    digest = hashlib.sha256(f"{seed} {stream} {epoch}".encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
-
-
-def choose_device(name: str, arithmetic: str = "native") -> torch.device:
-    """The device that the setting `device` names.
-
-    "auto" is a GPU if there is one; with portable arithmetic it is always the CPU.
-    Raises UserError: torch cannot use that device here.
-    """
-    usable = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if name == "auto":
-        fastest = next(candidate for candidate in usable if usable[candidate])
-        name = "cpu" if arithmetic == "portable" else fastest
-    if not usable[name]:
-        choices = ", ".join(candidate for candidate in usable if usable[candidate])
-        raise UserError(
-            f"device: found {name}, which torch cannot use here; expected auto or {choices}"
-        )
-    return torch.device(name)
 
 
 def choose_precision(name: str, arithmetic: str, device: torch.device) -> str:
@@ -176,28 +130,3 @@ def environment(arithmetic: str, device: torch.device) -> dict[str, str | int]:
         "threads": torch.get_num_threads(),
         **gpu,
     }
-
-
-def parallelize(model: nn.Module, device: torch.device, shape: Sequence[int]) -> nn.Module:
-    """Move `model` to `device` and wrap it to share each batch with other GPUs or ranks.
-
-    Under torchrun the wrapper is DistributedDataParallel; in one process with several GPUs it is
-    DataParallel, as in the tutorial. `shape` is that of one input of the model.
-    """
-    model = model.to(device)
-    if world_size() > 1:
-        if device.type == "cuda":  # torch has no SyncBatchNorm for CPUs
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        parallel = DistributedDataParallel(model, gradient_as_bucket_view=True)
-        parallel.broadcast_buffers = False  # as an argument, torch 2.15 renames it
-        # DDP rebuilds its buckets after the first backward pass, which changes the order of later
-        # sums. This extra pass makes a resumed run sum in the same order as an undisturbed one.
-        parallel.eval()(torch.zeros(1, *shape, device=device)).sum().backward()
-        parallel.zero_grad()
-        return parallel
-    gpus = torch.cuda.device_count() if device.type == "cuda" else 0
-    if gpus > 1:
-        print(f"Let's use {gpus} GPUs!")
-        print("One process per GPU is faster: see 'launcher' in settings.yaml")
-        return nn.DataParallel(model)
-    return model

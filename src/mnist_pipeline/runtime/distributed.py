@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -82,15 +83,37 @@ def shard(length: int, rank: int, world_size: int) -> slice:
     return slice(length * rank // world_size, length * (rank + 1) // world_size)
 
 
-def local_batch(global_size: int, rank: int, world_size: int) -> tuple[slice, int]:
-    """The slice of a global batch that a rank processes, and how many of its images count.
+@dataclass(frozen=True)
+class LocalBatch:
+    """What a rank processes of a global batch.
 
     When the batch is smaller than the world size, idle ranks process image 0 with weight 0, because
     every rank has to take part in every step.
     """
-    local = shard(global_size, rank, world_size)
-    count = local.stop - local.start
-    return (local, count) if count else (slice(0, 1), 0)
+
+    global_size: int
+    count: int  # images of this rank
+    images: slice  # of the global batch
+
+    @classmethod
+    def of(cls, global_size: int, rank: int, world_size: int) -> "LocalBatch":
+        """The part of a global batch that belongs to a rank."""
+        local = shard(global_size, rank, world_size)
+        count = local.stop - local.start
+        return cls(global_size, count, local if count else slice(0, 1))
+
+    @property
+    def fraction(self) -> float:
+        """Of the global batch: the sum over ranks of fraction · loss is its mean loss."""
+        return self.count / self.global_size
+
+    def weight(self, loss: torch.Tensor) -> torch.Tensor:
+        """Weight of a loss [] in the gradient, as a tensor like it; 1 in a single process.
+
+        DistributedDataParallel averages gradients over ranks; with this weight the average is the
+        gradient of the mean loss of the global batch.
+        """
+        return torch.full_like(loss, self.count * world_size() / self.global_size)
 
 
 def all_reduce_sum(numbers: Sequence[float]) -> list[float]:

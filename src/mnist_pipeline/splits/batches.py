@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..common.errors import UserError
-from ..runtime.arithmetic import stream_seed
-from ..runtime.distributed import local_batch, rank, shard, world_size
+from ..runtime.distributed import LocalBatch, rank, shard, world_size
+from ..runtime.streams import stream_seed
 
 MNIST_SHAPE = [1, 28, 28]
 
@@ -92,6 +92,11 @@ class BatchSampler(Sampler[Tensor]):
         """Number of batches."""
         return -(-self.length // self.batch_size)
 
+    def sizes(self) -> Iterator[int]:
+        """Yield the size of one global batch after the other."""
+        for start in range(0, self.length, self.batch_size):
+            yield min(self.batch_size, self.length - start)
+
     def __iter__(self) -> Iterator[Tensor]:
         """Yield the indices of one batch after the other."""
         if self.shuffle:
@@ -102,7 +107,17 @@ class BatchSampler(Sampler[Tensor]):
         order = order.to(self.device)
         for start in range(0, self.length, self.batch_size):  # order.split() creates all views
             batch = order[start : start + self.batch_size]
-            yield batch[local_batch(len(batch), rank(), world_size())[0]] if self.sharded else batch
+            yield (
+                batch[LocalBatch.of(len(batch), rank(), world_size()).images]
+                if self.sharded
+                else batch
+            )
+
+
+class BatchLoader(DataLoader[Batch]):
+    """A DataLoader of whole batches; call its sampler's `set_epoch` before each epoch."""
+
+    sampler: BatchSampler
 
 
 def make_loader(
@@ -112,13 +127,10 @@ def make_loader(
     seed: int = 0,
     num_workers: int = 0,
     sharded: bool = False,
-) -> DataLoader[Batch]:
-    """A DataLoader that fetches each batch with a single index operation.
-
-    Its sampler is a `BatchSampler`; call its `set_epoch` before each epoch.
-    """
+) -> BatchLoader:
+    """A DataLoader that fetches each batch with a single index operation."""
     device = dataset.labels.device
-    return DataLoader(
+    return BatchLoader(
         dataset,
         sampler=BatchSampler(len(dataset), batch_size, shuffle, seed, device, sharded),
         batch_size=None,  # the sampler yields whole batches
@@ -163,24 +175,19 @@ class _MappedDataset(ImageDataset):
     receiving a copy in shared memory.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        shape: Sequence[int],
-        transform: Callable[[Tensor], Tensor] | None = None,
-    ) -> None:
+    def __init__(self, folder: Path, shape: Sequence[int]) -> None:
         images = _load_array(folder / "images.npy", np.uint8, tuple(shape))
         labels = _load_array(folder / "labels.npy", np.int64, ())
         if len(images) != len(labels):
             problem = f"found {len(labels)} labels, expected {len(images)}, one per image"
             raise _unusable(folder / "labels.npy", problem)
-        super().__init__(images, labels, transform)
+        super().__init__(images, labels)
         self._folder, self._shape = folder, shape
         self._images, self._labels = images, labels
 
     def __reduce__(self) -> tuple[Callable[..., ImageDataset], tuple[object, ...]]:
-        if self.data is self._images and self.labels is self._labels:
-            return _MappedDataset, (self._folder, self._shape, self.transform)
+        if self.data is self._images and self.labels is self._labels and not self.transform:
+            return _MappedDataset, (self._folder, self._shape)
         return ImageDataset, (self.data, self.labels, self.transform)  # the user has replaced them
 
 

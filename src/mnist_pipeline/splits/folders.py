@@ -84,12 +84,7 @@ def read_folder(
     else:
         classes = _class_names(folder)
         train, test = _split(_list_pictures(folder, classes, others), classes, folder)
-    if others:
-        kinds = Counter(path.suffix.lower() or "no extension" for path in others)
-        found = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
-        found += ", ..." * (len(kinds) > 5)
-        files = f"{len(others)} file{'s' * (len(others) != 1)}"
-        print(f"{folder}: left out {files}, not pictures of a class: {found}")
+    _count_others(folder, others)
     convert = partial(PICTURES[picture], **(settings or {}))
     images = _convert([path for path, _ in train + test], convert)
     labels = np.array([label for _, label in train + test], np.int64)
@@ -101,6 +96,16 @@ def read_folder(
         train=LabelledImages(images[:count], labels[:count]),
         test=LabelledImages(images[count:], labels[count:]),
     )
+
+
+def _count_others(folder: Path, others: list[Path]) -> None:
+    """Print how many files are not pictures of a class, by extension."""
+    if others:
+        kinds = Counter(path.suffix.lower() or "no extension" for path in others)
+        found = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
+        found += ", ..." * (len(kinds) > 5)
+        files = f"{len(others)} file{'s' * (len(others) != 1)}"
+        print(f"{folder}: left out {files}, not pictures of a class: {found}")
 
 
 def _refuse_links(folder: Path) -> None:

@@ -45,7 +45,7 @@ def read_dataset(settings: PreprocessSettings, root: Path) -> DecodedDataset:
     """
     if settings.dataset == "folder":
         folder = root / settings.folder
-        return read_folder(folder, settings.picture, settings.chosen("picture"))
+        return read_folder(folder, settings.picture, settings.block("picture"))
     if settings.dataset == "digits":
         return read_digits()
     return read_raw(root / "data/raw", settings.dataset)

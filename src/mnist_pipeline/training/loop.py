@@ -1,92 +1,74 @@
 """The training loop."""
 
 import copy
-import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from typing import Any
+from contextlib import closing
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import DataLoader
-from tqdm import tqdm
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
-from ..model.inference import predict
-from ..model.losses import LOSSES
-from ..runtime.arithmetic import parallelize, stream_seed
+from ..model.inference import predict_logits
+from ..model.losses import Loss
 from ..runtime.distributed import (
-    all_gather,
+    LocalBatch,
     all_reduce_mean,
     all_reduce_sum,
     is_local_rank_0,
-    local_batch,
     rank,
     world_size,
 )
-from ..splits.batches import Batch, BatchSampler
-from .augmentation import AUGMENTATIONS
-from .checkpoints import Checkpoint, load_optimizer, optimizer_tensors
-from .history import DivergedError, Epoch, Totals
-from .optimizers import OPTIMIZERS
-from .schedules import SCHEDULES
+from ..runtime.streams import stream_seed
+from ..splits.batches import Batch, BatchLoader
+from .augmentation import Augmentation
+from .checkpoints import Checkpoint
+from .history import Epoch, check_finite
+from .progress import Progress
 from .settings import TrainSettings
 
 
+@dataclass(eq=False)
 class Trainer:
-    """Model, data, optimizer and schedule of a run, and the loop over its epochs."""
+    """A run: what is trained, on what, and how. Each loader yields this rank's part of the data."""
 
-    def __init__(
-        self,
-        params: TrainSettings,
-        model: nn.Module,
-        train_loader: DataLoader[Batch],
-        validation_loader: DataLoader[Batch] | None,
-        device: torch.device,
-    ) -> None:
-        """Each loader yields this rank's part of the data."""
-        self.params = params
-        shape = train_loader.dataset[0][0].shape
-        self.model = parallelize(model, device, shape)
-        self.train_loader = train_loader
-        self.validation_loader = validation_loader
-        self.device = device
-        self.loss = LOSSES[params.loss]
-        self.augmentation = AUGMENTATIONS[params.augmentation](
-            shape, **params.chosen("augmentation")
-        )
-        self.optimizer = OPTIMIZERS[params.optimizer](
-            model.parameters(), **params.chosen("optimizer")
-        )
-        self.schedule = SCHEDULES[params.schedule](
-            self.optimizer, params.epochs, len(train_loader), **params.chosen("schedule")
-        )
-        self.history: list[Epoch] = []
-        self.best_weights: dict[str, Tensor] = {}
+    settings: TrainSettings  # epochs, keep, seed, log_every
+    model: nn.Module
+    criterion: Loss
+    optimizer: Optimizer
+    schedule: LRScheduler
+    augmentation: Augmentation
+    train_loader: BatchLoader
+    validation_loader: BatchLoader | None
+    device: torch.device
+    history: list[Epoch] = field(default_factory=list)
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
 
     def train(self, checkpoint: Checkpoint, after_epoch: Callable[[], None]) -> Epoch:
         """Train all epochs, resuming from `checkpoint`; return the epoch whose weights are kept.
 
         `after_epoch` is called after each epoch, and once after resuming. Raises DivergedError.
         """
-        if self._resume(checkpoint):
-            print(f"Resuming after epoch {len(self.history)} of {self.params.epochs}")
+        if checkpoint.resume(self):
+            print(f"Resuming after epoch {len(self.history)} of {self.settings.epochs}")
             after_epoch()
         start = time.perf_counter()
-        remaining = range(len(self.history) + 1, self.params.epochs + 1)
+        remaining = range(len(self.history) + 1, self.settings.epochs + 1)
         for epoch in remaining:
             self.history.append(self.train_epoch(epoch))
-            if self.params.keep == "best" and self._kept_epoch() is self.history[-1]:
+            if self.settings.keep == "best" and self.selected_epoch() is self.history[-1]:
                 self.best_weights = copy.deepcopy(self.model.state_dict())
             if is_local_rank_0():
-                checkpoint.save(*self._state())
+                checkpoint.save(self)
             after_epoch()
         seconds = time.perf_counter() - start
         print(f"Trained {len(remaining)} epoch{'s' * (len(remaining) != 1)} in {seconds:.1f} s")
         if self.best_weights:  # empty with keep: last
             self.model.load_state_dict(self.best_weights)
-        return self._kept_epoch()
+        return self.selected_epoch()
 
     def train_epoch(self, epoch: int) -> Epoch:
         """Train on every batch once, then measure on the validation split.
@@ -94,115 +76,87 @@ class Trainer:
         Raises DivergedError: the loss of a step, or after the last one, is not finite.
         """
         sampler = self.train_loader.sampler
-        assert isinstance(sampler, BatchSampler)
-        sampler.set_epoch(epoch)
-        dropout = f"dropout {rank()}" if rank() else "dropout"  # each rank has its own masks
-        torch.manual_seed(stream_seed(self.params.seed, dropout, epoch))
-        generator = torch.Generator(self.device).manual_seed(
-            stream_seed(self.params.seed, "augmentation", epoch)
-        )
-        self.model.train()
-        steps, totals = len(self.train_loader), Totals(epoch)
-        title, length = f"Epoch [{epoch}/{self.params.epochs}]", sampler.length
-        disable = None if is_local_rank_0() else True  # None: tqdm shows the bar only on a terminal
-        with tqdm(total=length, desc=title, unit=" images", leave=False, disable=disable) as bar:
-            for step, (images, labels) in enumerate(self.train_loader, start=1):
-                images, labels = images.to(self.device), labels.to(self.device)
-                global_size = min(sampler.batch_size, length - (step - 1) * sampler.batch_size)
-                local, count = local_batch(global_size, rank(), world_size())
-                # Noise for the global batch, so that it does not depend on the world size.
-                noise = torch.rand(
-                    (self.augmentation.noise_size, global_size),
-                    generator=generator,
-                    device=self.device,
-                )
-                logits = self.model(self.augmentation(images, noise[:, local]))  # [b, C]
-                loss = self.loss.mean(logits, labels, self.params.label_smoothing)
-                self.optimizer.zero_grad()
-                # DistributedDataParallel averages gradients over ranks; with this weight the
-                # average is the gradient of the mean loss of the global batch.
-                loss.backward(torch.full_like(loss, count * world_size() / global_size))
-                self.optimizer.step()
-                lr = float(self.schedule.get_last_lr()[0])
-                self.schedule.step()
-
-                totals.add(loss.detach(), logits.detach()[:count], labels[:count], global_size, lr)
-                bar.update(global_size)
-                if step % self.params.log_every == 0 or step == steps:
-                    batch_loss = totals.read()
-                if step % self.params.log_every == 0:
-                    bar.set_postfix(loss=f"{batch_loss:.4f}", refresh=False)
-                    bar.write(f"{title}, Step [{step}/{steps}], Loss: {batch_loss:.4f}")
-
+        steps, num_images = len(sampler), sampler.length
+        progress = Progress(epoch, self.settings.epochs, steps, num_images, self.settings.log_every)
+        with closing(progress):
+            last_batch = self.train_on_batches(epoch, progress)
         all_reduce_mean(running_statistics(self.model))
-        train_loss = totals.loss / totals.num_images
-        train_accuracy = totals.num_correct / totals.num_images
-        line = f"{title}: train loss {train_loss:.4f}, accuracy {train_accuracy:.2%}"
-        # Without a validation split, the last batch again: no loss has seen the last step yet.
-        measured = [(images, labels)] if self.validation_loader is None else self.validation_loader
-        loss_after, accuracy_after = self._measure(measured)
-        if not math.isfinite(loss_after):
-            raise DivergedError(loss_after, f"after epoch {epoch}", lr)
+        train_loss = progress.loss / progress.num_images
+        train_accuracy = progress.num_correct / progress.num_images
+        line = f"{progress.title}: train loss {train_loss:.4f}, accuracy {train_accuracy:.2%}"
         if self.validation_loader is None:
+            # Measure the last batch again, to catch divergence in the final step.
+            check_finite(self.measure([last_batch])[0], f"after epoch {epoch}", progress.lr)
             print(line)
-            return Epoch(epoch, totals.lr, train_loss, train_accuracy, None, None)
-        print(f"{line}; validation loss {loss_after:.4f}, accuracy {accuracy_after:.2%}")
-        return Epoch(epoch, totals.lr, train_loss, train_accuracy, loss_after, accuracy_after)
+            return Epoch(epoch, progress.lr, train_loss, train_accuracy, None, None)
+        loss, accuracy = self.measure(self.validation_loader)
+        check_finite(loss, f"after epoch {epoch}", progress.lr)
+        print(f"{line}; validation loss {loss:.4f}, accuracy {accuracy:.2%}")
+        return Epoch(epoch, progress.lr, train_loss, train_accuracy, loss, accuracy)
 
-    def _measure(self, loader: DataLoader[Batch] | list[Batch]) -> tuple[float, float]:
+    def train_on_batches(self, epoch: int, progress: Progress) -> Batch:
+        """Train on every batch once; return the last one."""
+        self.model.train()
+        self.criterion.train()
+        for images, labels, part in self.batches(epoch):
+            logits = self.model(images)  # [B, classes]
+            loss = self.criterion(logits, labels)  # []
+            self.optimizer.zero_grad()
+            loss.backward(part.weight(loss))
+            self.optimizer.step()
+            progress.add(loss, logits, labels, part, self.learning_rate)
+            self.schedule.step()
+        return images, labels
+
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, LocalBatch]]:
+        """Yield this rank's part of every batch, augmented and on the device.
+
+        Images [B, C, H, W], labels int64 [B], and what part of the global batch they are.
+        """
+        self.train_loader.sampler.set_epoch(epoch)
+        noise = self.noise(epoch)
+        sizes = self.train_loader.sampler.sizes()
+        for (images, labels), global_size in zip(self.train_loader, sizes, strict=True):
+            part = LocalBatch.of(global_size, rank(), world_size())
+            noise_of_batch = noise(global_size)[:, part.images]
+            images = self.augmentation(images.to(self.device), noise_of_batch)
+            yield images, labels.to(self.device), part
+
+    def noise(self, epoch: int) -> Callable[[int], Tensor]:
+        """Seed the random streams of an epoch; return the source of the augmentation's noise.
+
+        Noise is drawn for the global batch, so that it does not depend on the world size.
+        """
+        seed = self.settings.seed
+        dropout = f"dropout {rank()}" if rank() else "dropout"  # each rank has its own masks
+        torch.manual_seed(stream_seed(seed, dropout, epoch))
+        generator = torch.Generator(self.device)
+        generator.manual_seed(stream_seed(seed, "augmentation", epoch))
+        size = self.augmentation.noise_size
+        return lambda n: torch.rand((size, n), generator=generator, device=self.device)
+
+    def measure(self, loader: BatchLoader | list[Batch]) -> tuple[float, float]:
         """Mean loss and accuracy over the shards of all ranks; a shard may be empty."""
-        loss, num_correct, num_images = 0.0, 0, 0
+        self.criterion.eval()
+        totals = [0.0, 0.0, 0.0]  # loss, correct predictions, images
         if len(loader):
-            logits, labels = predict(self.model, loader, self.device)
-            num_images = len(labels)
-            loss = self.loss.mean(logits, labels).item() * num_images
-            num_correct = int((logits.argmax(1) == labels).sum())
-        totals = all_reduce_sum([loss, num_correct, num_images])
-        return totals[0] / totals[2], totals[1] / totals[2]
+            logits, labels = predict_logits(self.model, loader, self.device)
+            correct = (logits.argmax(1) == labels).sum().item()
+            mean_loss = self.criterion(logits, labels).item()
+            totals = [mean_loss * len(labels), correct, len(labels)]
+        loss, num_correct, num_images = all_reduce_sum(totals)
+        return loss / num_images, num_correct / num_images
 
-    def _kept_epoch(self) -> Epoch:
+    def selected_epoch(self) -> Epoch:
         """The epoch whose weights are kept; with keep: best every epoch has a validation loss."""
-        if self.params.keep == "last":
+        if self.settings.keep == "last":
             return self.history[-1]
         return min(self.history, key=lambda epoch: epoch.validation_loss or 0.0)
 
-    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that the next epoch depends on, except random state, which is reseeded."""
-        parts = {
-            "model": self.model.state_dict(),
-            "best": self.best_weights,
-            "optimizer": optimizer_tensors(self.optimizer),
-        }
-        tensors = {f"{part}/{key}": value for part in parts for key, value in parts[part].items()}
-        return tensors, {
-            "history": [asdict(epoch) for epoch in self.history],
-            "param_groups": self.optimizer.state_dict()["param_groups"],
-            "schedule": self.schedule.state_dict(),
-        }
-
-    def _resume(self, checkpoint: Checkpoint) -> bool:
-        """Restore the state in `checkpoint`; return whether there was one.
-
-        If the hosts have different checkpoints, all ranks resume from the latest.
-        """
-        saved = checkpoint.load()
-        epochs = all_gather(len(saved[1]["history"]) if saved else 0)
-        if min(epochs) < max(epochs):
-            checkpoint.copy_from(epochs.index(max(epochs)))
-            saved = checkpoint.load()
-        if saved is None:
-            return False
-        tensors, values = saved
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
-        for name, tensor in tensors.items():
-            part, key = name.split("/", 1)
-            parts[part][key] = tensor
-        self.model.load_state_dict(parts["model"])
-        self.best_weights = parts["best"]
-        load_optimizer(self.optimizer, parts["optimizer"], values["param_groups"])
-        self.schedule.load_state_dict(values["schedule"])
-        self.history[:] = [Epoch(**row) for row in values["history"]]
-        return True
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the next step."""
+        return float(self.schedule.get_last_lr()[0])
 
 
 def running_statistics(model: nn.Module) -> Iterator[Tensor]:

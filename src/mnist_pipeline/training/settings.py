@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from ..common.settings import Blocks, Count, Fraction, OneOf
 from ..model.losses import LOSSES
-from ..model.networks import MODELS
+from ..model.networks import NETWORKS
 from ..runtime.arithmetic import HardwareSettings
 from .augmentation import AUGMENTATIONS
 from .optimizers import OPTIMIZERS
@@ -30,8 +30,8 @@ def check_launcher(line: str) -> str:
 class TrainSettings(HardwareSettings):
     """Settings of the train stage; params.yaml explains them."""
 
-    model: Annotated[str, OneOf(MODELS)]
-    models: Annotated[Options, Blocks(MODELS)]
+    model: Annotated[str, OneOf(NETWORKS)]
+    models: Annotated[Options, Blocks(NETWORKS)]
     normalization: Literal["symmetric", "standard"]
     augmentation: Annotated[str, OneOf(AUGMENTATIONS)]
     augmentations: Annotated[Options, Blocks(AUGMENTATIONS)]
@@ -52,11 +52,11 @@ class TrainSettings(HardwareSettings):
     log_every: Count
 
     def inputs(self) -> dict[str, Any]:
-        """Every setting that affects the result, with the chosen block of each choice.
+        """Every setting that affects the result, with the block of each choice.
 
         The launcher is left out, because it may differ from host to host; `runtime.environment`
         records the number of processes.
         """
         blocks = self.choices()
         flat = self.model_dump(exclude=UNTRACKED | {"launcher"} | set(blocks.values()))
-        return flat | {block: self.chosen(choice) for choice, block in blocks.items()}
+        return flat | {block: self.block(choice) for choice, block in blocks.items()}

@@ -1,0 +1,62 @@
+"""Train the tutorial's network by hand, without DVC and params.yaml: python tools/by_hand.py
+
+VS Code, Spyder and Jupyter show the file in cells, to run and change one by one. As it is, it ends
+with the errors of the default settings. It needs the splits: dvc repro preprocess
+"""
+
+# %% The data
+from _tool import ROOT
+
+import torch
+from torch import Tensor, nn
+
+from mnist_pipeline.model.files import Normalize
+from mnist_pipeline.model.inference import inference_loader, predict_logits
+from mnist_pipeline.runtime.arithmetic import HardwareSettings, set_up
+from mnist_pipeline.runtime.device import prepare_model
+from mnist_pipeline.splits.batches import load_split, make_loader
+
+device = set_up(HardwareSettings(arithmetic="portable", device="auto", threads="auto"))
+train_set = load_split(ROOT / "data/processed", "train")
+test_set = load_split(ROOT / "data/processed", "test")
+loader = make_loader(train_set, batch_size=64, shuffle=True)
+print(f"{len(loader)} batches; a batch:", *(part.shape for part in next(iter(loader))))
+
+
+# %% The network: 784 → 512 → 10
+class Net(nn.Module):
+    """The network of the tutorial's practice project."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(28 * 28, 512)
+        self.output = nn.Linear(512, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [B, 1, 28, 28] → logits [B, 10]."""
+        x = images.flatten(1)  # [B, 784]
+        x = torch.relu(self.hidden(x))  # [B, 512]
+        return self.output(x)  # [B, 10]
+
+
+torch.manual_seed(0)
+normalized = nn.Sequential(Normalize(mean=0.5, std=0.5), Net())
+model = prepare_model(normalized, "portable", device, [1, 28, 28])
+criterion = nn.CrossEntropyLoss()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+
+# %% The loop
+for epoch in range(1, 6):
+    loader.sampler.set_epoch(epoch)  # each has an order of its own
+    for images, labels in loader:
+        logits = model(images)
+        loss = criterion(logits, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    print(f"Epoch [{epoch}/5], loss of the last batch: {loss.item():.4f}")
+
+# %% The test
+logits, labels = predict_logits(model, inference_loader(test_set), device)
+errors = int((logits.argmax(1) != labels).sum())
+print(f"{errors} errors in {len(labels)} test images, accuracy {1 - errors / len(labels):.2%}")
