@@ -91,7 +91,7 @@ def load_model(path: Path) -> tuple[Model, ModelSpec]:
     except (KeyError, TypeError, ValueError, RuntimeError, IndexError, UserError) as error:
         problem = " ".join(str(error).split())
         raise UserError(
-            f"{path}: a model of an earlier version or of other code ({problem:.200});"
+            f"{path}: a model of an earlier version or of other code ({problem:.120});"
             " 'dvc repro train' writes one"
         ) from None
     return model.eval(), spec

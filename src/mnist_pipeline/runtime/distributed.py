@@ -56,7 +56,8 @@ def process_group(device: torch.device, launcher: str = "python") -> Iterator[to
         yield device
         return
     if device.type == "cuda":
-        local_rank, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        local_rank = int(os.environ["LOCAL_RANK"])
+        gpus = torch.cuda.device_count()
         if local_rank >= gpus:
             raise UserError(
                 f"launcher: found local rank {local_rank} on a host with {gpus} GPUs, expected one"

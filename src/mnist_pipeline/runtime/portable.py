@@ -12,7 +12,8 @@ class PaddedLinear(nn.Linear):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Inputs [B, in_features] → [B, out_features]."""
-        batch, rows = inputs.shape[0], self.out_features
+        batch = inputs.shape[0]
+        rows = self.out_features
         columns = padded(self.in_features)
         inputs = pad(inputs, padded(batch) if self.training else batch, columns)
         weight = pad(self.weight, padded(rows), columns)

@@ -52,7 +52,8 @@ def one_cycle(
     final_div_factor: Annotated[float, Field(ge=1)],
 ) -> LRScheduler:
     """One-cycle policy; the optimizer's `lr` is the peak."""
-    peak, total_steps = optimizer.param_groups[0]["lr"], epochs * steps
+    peak = optimizer.param_groups[0]["lr"]
+    total_steps = epochs * steps
     if pct_start * total_steps <= 1:
         # The rise would end with the first step, where OneCycleLR divides by zero or misses the
         # peak: only the fall from the peak is left.
