@@ -1,4 +1,4 @@
-"""pyproject.toml declares what each script imports; the locks pin it."""
+"""pyproject.toml and the extras declare what each script imports; the locks pin it."""
 
 import ast
 import re
@@ -19,6 +19,7 @@ PACKAGES = {
     "vl_convert": "vl-convert-python",
     "yaml": "pyyaml",
 }
+DECLARED = sorted(ROOT.glob("extras/**/requirements.in"))
 PYPROJECT = tomlkit.parse((ROOT / "pyproject.toml").read_text()).unwrap()
 
 
@@ -36,11 +37,11 @@ def imports(script: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and not node.level:
             names.add((node.module or "").split(".")[0])
     own = {path.stem for path in script.parent.glob("*.py")} | {
+        *(path.stem for path in (ROOT / "tools").glob("*.py")),
         "mnist_pipeline",
-        "benchmarks",
-        "_significance",
         "_stage",
-        "_tool",
+        "extras",
+        "tests",
     }
     return {PACKAGES.get(name, name) for name in names - own - sys.stdlib_module_names}
 
@@ -52,10 +53,21 @@ def declared(group: str | None = None) -> set[str]:
     )
     return set().union(
         *(
-            {re.split("[ <>=[]", entry)[0]} if isinstance(entry, str) else declared(*entry.values())
+            {name_of(entry)} if isinstance(entry, str) else declared(*entry.values())
             for entry in entries
         )
     )
+
+
+def name_of(requirement: str) -> str:
+    """The package that a requirement is for."""
+    return re.split("[ <>=[]", requirement)[0]
+
+
+def listed(*files: Path) -> set[str]:
+    """The packages in some requirements.in."""
+    lines = [line for file in files if file.exists() for line in file.read_text().splitlines()]
+    return {name_of(line) for line in lines if line and not line.startswith("#")}
 
 
 def entries(lock: str) -> list[tuple[str, str, str]]:
@@ -80,17 +92,33 @@ def test_the_group_of_a_tool_has_what_it_imports(tool: str) -> None:
 def test_the_dev_group_has_everything() -> None:
     for group in PYPROJECT["dependency-groups"]:
         assert declared(group) <= declared("dev")
-    assert imported("tests", "tools", "benchmarks") <= declared() | declared("dev")
+    assert imported("tests", "tools") <= declared() | declared("dev")
+
+
+@pytest.mark.parametrize("extra", sorted(path.parent for path in ROOT.glob("extras/*/targets.mk")))
+def test_an_extra_lists_what_it_imports(extra: Path) -> None:
+    own = listed(extra / "requirements.in")
+    for script in extra.glob("*.py"):
+        assert imports(script) <= declared() | declared("repro") | own
+    for test in extra.glob("tests/*.py"):
+        own |= listed(extra / "tests/requirements.in")
+        assert imports(test) <= declared() | declared("dev") | own
 
 
 def test_the_locks_pin_what_is_declared() -> None:
     for lock, packages, source in (
-        ("requirements.lock", declared(), "(pyproject.toml)"),
-        ("tools.lock", declared("dev"), "(pyproject.toml:dev)"),
+        ("requirements.lock", declared(), "mnist-pipeline (pyproject.toml)"),
+        ("tools.lock", declared("dev"), "mnist-pipeline (pyproject.toml:dev)"),
+        *(
+            ("tools.lock", listed(file), f"-r {file.relative_to(ROOT).as_posix()}\n")
+            for file in DECLARED
+        ),
     ):
         asked = {name for name, _, text in entries(lock) if source in text}
         assert asked == packages, "'make lock' mends it"
-        assert "(pyproject.toml" not in (ROOT / lock).read_text().replace(source, "")
+    for lock, group in (("requirements.lock", ""), ("tools.lock", ":dev")):
+        text = (ROOT / lock).read_text().replace(f"(pyproject.toml{group})", "")
+        assert "(pyproject.toml" not in text
 
 
 def test_the_locks_agree_and_have_hashes_only() -> None:

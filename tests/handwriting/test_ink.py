@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image, ImageDraw
 
-from benchmarks.pictures import KINDS, TURNED, TWO, make, saved
 from mnist_pipeline.handwriting.decode import PictureError
 from mnist_pipeline.handwriting.glyphs import read_glyph, read_glyphs
 from mnist_pipeline.handwriting.ink import find_ink
 from mnist_pipeline.model.networks import load_model
 from mnist_pipeline.splits.batches import load_split
 
+from .pictures import KINDS, TURNED, TWO, make, saved
 from .test_glyphs import distance
 
 COUNT = 4
@@ -25,7 +25,7 @@ COUNT = 4
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != TURNED])
 def test_digits_are_recognized_on(kind: str, mnist_folder: Path, model_file: Path) -> None:
-    """`python benchmarks/pictures.py` measures 100 of each kind."""
+    """`python tests/handwriting/pictures.py` measures 100 of each kind."""
     images, labels = load_split(mnist_folder, "test")[5 :: 10_000 // COUNT]
     model, _ = load_model(model_file)
     correct = 0

@@ -210,5 +210,5 @@ def test_a_model_that_is_in_no_cache_is_named(project: Project) -> None:
     output = project.run("python", "tools/vote.py", "HEAD", status=1)
     assert output == (
         "error: HEAD: its models/model.safetensors is neither in the cache nor in a remote;"
-        " run it here, or 'make push' where it was run\n"
+        " run it here, or 'dvc push' where it was run\n"
     )
