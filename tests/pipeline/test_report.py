@@ -135,7 +135,7 @@ def test_a_fresh_clone_has_a_report_that_says_what_is_missing(clone: Project) ->
     assert page.count(predictions) == 2
     assert f"Confusion matrix, normalized by actual class: {predictions}" in page
     for name in ("mistakes", "samples", "first_layer"):
-        assert f"<code>pictures/{name}.png</code> is missing in the workspace" in page
+        assert f"<code>metrics/pictures/{name}.png</code> is missing in the workspace" in page
     assert page.count("<code>dvc pull</code> fetches it") == 5
     assert "None yet" in page
 
