@@ -7,7 +7,6 @@ with a description of the machine, to results.json; README.md explains the rows.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import re
@@ -137,19 +136,6 @@ def loops(clone: Clone, quick: bool) -> Rows:
     return rows
 
 
-def convolutions(clone: Clone, quick: bool) -> Rows:
-    """A training step of each recipe, and its convolutions alone, forward and backward."""
-    output = clone.run(f"python extras/benchmarks/convolutions.py {3 if quick else 15}").output
-    rows = {}
-    for recipe, times in json.loads(output).items():
-        milliseconds = pd.DataFrame(times)
-        for name in milliseconds:
-            rows[f"{recipe}: {name}"] = row("ms", *milliseconds[name])
-        ratio = milliseconds["step"] / milliseconds["convolutions"]
-        rows[f"{recipe}: step / convolutions"] = row("x", *ratio)
-    return rows
-
-
 def pipeline(clone: Clone, quick: bool) -> Rows:
     """A full `dvc repro`, each stage and its imports, and a `dvc repro` with nothing to do."""
     first = clone.first_repro
@@ -190,56 +176,6 @@ def memory(clone: Clone, quick: bool) -> Rows:
     return rows
 
 
-def scaling(clone: Clone, quick: bool) -> Rows:
-    """Time and memory of preprocess and of one epoch, with every training image ten times."""
-    count, repeats = (20_000, 1) if quick else (60_000, 3)
-    small, large = (measure_repeated(clone, count, times, repeats) for times in (1, 10))
-    added = 9 * count * (784 + 8)  # bytes: uint8 pixels and an int64 label per image
-    return {
-        **{
-            f"{stage}, 10 x {count} images": row("x", large[stage] / small[stage])
-            for stage in ("preprocess", "train")
-        },
-        "train's memory for 10 x": row("MiB", large["peak"] - small["peak"]),
-        "the tensors' own size": row("MiB", added / 2**20),
-    }
-
-
-def measure_repeated(clone: Clone, count: int, times: int, repeats: int) -> dict[str, float]:
-    """Median seconds of preprocess and of a training loop of one epoch, and the peak of train."""
-    clone.set_epochs(1)
-    repeat_images(clone.folder / "data/raw", count, times)
-    preprocess = [clone.run("python stages/preprocess.py") for _ in range(repeats)]
-    train = [clone.python(f"import train; train.main(){PEAK}") for _ in range(repeats)]
-    clone.restore()
-    return {
-        "preprocess": statistics.median(done.seconds for done in preprocess),
-        "train": statistics.median(done.training_seconds for done in train),
-        "peak": statistics.median(done.peak for done in train),
-    }
-
-
-def repeat_images(raw: Path, count: int, times: int) -> None:
-    """Replace the raw training split by `times` repetitions of its first `count` images."""
-    description = json.loads((raw / "dataset.json").read_text())
-    for kind, header_size, item_size in (("images", 16, 28 * 28), ("labels", 8, 1)):
-        file = description["files"][f"train-{kind}"]
-        path = raw / file["path"]
-        content = path.read_bytes()
-        # Bytes 4 to 7 of an IDX header are the number of items, in big-endian order.
-        header = content[:4] + (count * times).to_bytes(4, "big") + content[8:header_size]
-        chunks = [header, *[content[header_size : header_size + count * item_size]] * times]
-        path.unlink()  # DVC's cache may link to it
-        digest = hashlib.sha256()
-        with path.open("wb") as stream:
-            for chunk in chunks:
-                stream.write(chunk)
-                digest.update(chunk)
-        file["sha256"] = digest.hexdigest()
-    (raw / "dataset.json").unlink()
-    (raw / "dataset.json").write_text(json.dumps(description))
-
-
 def processes(clone: Clone, quick: bool) -> Rows:
     """The default training in one process and in several, with one thread per process."""
     if quick:
@@ -259,10 +195,8 @@ def processes(clone: Clone, quick: bool) -> Rows:
 
 SECTIONS: dict[str, Callable[[Clone, bool], Rows]] = {
     "loops": loops,
-    "convolutions": convolutions,
     "pipeline": pipeline,
     "memory": memory,
-    "scaling": scaling,
     "processes": processes,
 }
 
