@@ -49,7 +49,7 @@ queue: env-repro  ## run the queued experiments, WORKERS=n at a time
 	@$(COUNTED); $(BIN)/python tools/workers.py $(WORKERS)
 
 vote: env-repro  ## accuracy of the models of EXPS="a b ..." and of their averaged probabilities
-	@set -f; $(BIN)/python tools/vote.py $(EXPS)
+	@set -f; $(BIN)/python tools/compare.py --vote $(EXPS)
 
 compare: env-repro  ## is one of EXPS="a b" (default: HEAD workspace) better? (CLASSES=1: in which classes)
 	@set -f; $(BIN)/python tools/compare.py $(EXPS) $(if $(CLASSES),--classes)

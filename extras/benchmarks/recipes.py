@@ -65,7 +65,7 @@ def measure(recipe: str, num_seeds: int) -> None:
             save("recipes", rows | {recipe: summary(row)})
     if num_seeds > 1:
         models = [f"{recipe}-{seed}" for seed in range(num_seeds)]
-        output = python("tools/vote.py", *models)
+        output = python("tools/compare.py", "--vote", *models)
         accuracy = float(found(r"^together +([\d.]+)%", output)[0])
         row["vote"] = {"models": num_seeds, "accuracy": accuracy}
         save("recipes", rows | {recipe: summary(row)})
