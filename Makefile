@@ -79,7 +79,7 @@ COMPILE := $(BIN)/uv pip compile --universal --python-version 3.10 --generate-ha
   --custom-compile-command "make lock" --quiet $(if $(UPGRADE),--upgrade)
 lock: env-repro  ## pin what pyproject.toml and extras declare in the locks (UPGRADE=1: newer versions of all)
 	$(COMPILE) pyproject.toml -o requirements.lock
-	$(COMPILE) --group dev $(wildcard extras/*/requirements.in extras/*/tests/requirements.in) -c requirements.lock -o tools.lock
+	$(COMPILE) --group dev $(foreach extra,$(wildcard extras/*/pyproject.toml),--group $(extra):run --group $(extra):test) -c requirements.lock -o tools.lock
 
 weekly::  ## check what the project depends on outside of it, as CI does every week
 	@:

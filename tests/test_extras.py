@@ -10,7 +10,7 @@ from .conftest import ROOT
 
 EXTRAS = sorted(path.parent for path in ROOT.glob("extras/*/targets.mk"))
 CORE = ("src", "stages", "tools", "tests", ".ci", ".github", "Makefile", ":(glob)*.*ml")
-COMMON = {"README.md", "requirements.in", "targets.mk"}  # files of every extra
+COMMON = {"README.md", "pyproject.toml", "targets.mk"}  # files of every extra
 
 
 def names_of(extra: Path) -> set[str]:

@@ -19,7 +19,7 @@ PACKAGES = {
     "vl_convert": "vl-convert-python",
     "yaml": "pyyaml",
 }
-DECLARED = sorted(ROOT.glob("extras/**/requirements.in"))
+DECLARED = sorted(ROOT.glob("extras/*/pyproject.toml"))
 PYPROJECT = tomlkit.parse((ROOT / "pyproject.toml").read_text()).unwrap()
 
 
@@ -64,10 +64,11 @@ def name_of(requirement: str) -> str:
     return re.split("[ <>=[]", requirement)[0]
 
 
-def listed(*files: Path) -> set[str]:
-    """The packages in some requirements.in."""
-    lines = [line for file in files if file.exists() for line in file.read_text().splitlines()]
-    return {name_of(line) for line in lines if line and not line.startswith("#")}
+def listed(extra: Path, group: str) -> set[str]:
+    """The packages in a group of an extra."""
+    path = extra / "pyproject.toml"
+    groups = tomlkit.parse(path.read_text()).unwrap() if path.exists() else {}
+    return {name_of(entry) for entry in groups.get("dependency-groups", {}).get(group, [])}
 
 
 def entries(lock: str) -> list[tuple[str, str, str]]:
@@ -97,12 +98,11 @@ def test_the_dev_group_has_everything() -> None:
 
 @pytest.mark.parametrize("extra", sorted(path.parent for path in ROOT.glob("extras/*/targets.mk")))
 def test_an_extra_lists_what_it_imports(extra: Path) -> None:
-    own = listed(extra / "requirements.in")
+    own = listed(extra, "run")
     for script in extra.glob("*.py"):
         assert imports(script) <= declared() | declared("repro") | own
     for test in extra.glob("tests/*.py"):
-        own |= listed(extra / "tests/requirements.in")
-        assert imports(test) <= declared() | declared("dev") | own
+        assert imports(test) <= declared() | declared("dev") | own | listed(extra, "test")
 
 
 def test_the_locks_pin_what_is_declared() -> None:
@@ -110,8 +110,9 @@ def test_the_locks_pin_what_is_declared() -> None:
         ("requirements.lock", declared(), "mnist-pipeline (pyproject.toml)"),
         ("tools.lock", declared("dev"), "mnist-pipeline (pyproject.toml:dev)"),
         *(
-            ("tools.lock", listed(file), f"-r {file.relative_to(ROOT).as_posix()}\n")
-            for file in DECLARED
+            ("tools.lock", listed(path.parent, group), f"{path.relative_to(ROOT)}:{group})")
+            for path in DECLARED
+            for group in ("run", "test")
         ),
     ):
         asked = {name for name, _, text in entries(lock) if source in text}

@@ -1,7 +1,7 @@
 """Install what a make target needs into .venv: python tools/env.py GROUP.
 
 GROUP is a dependency group of pyproject.toml, named like its target, or a folder under extras/ with
-a requirements.in; "dev" is all of them. Each comes with the packages of the stages.
+a pyproject.toml of its own; "dev" is all of them. Each comes with the packages of the stages.
 requirements.lock and tools.lock pin versions and hashes. If nothing is missing, this takes a moment
 and no network.
 
@@ -34,7 +34,7 @@ PYTHON, UV = BIN / f"python{EXE}", BIN / f"uv{EXE}"
 UV_INSTALL: list[str | Path] = [UV, "pip", "install", "--python", VENV]
 INSTALLING = VENV / ".installing"  # exists while an installation goes on, and after a kill
 PLACE = VENV / ".place"  # where .venv was made: its scripts have that path in them
-DECLARED = "requirements.in"  # the packages of an extra
+GROUPS = ("run", "test")  # of an extra
 TORCH = os.environ.get("TORCH", "")
 
 
@@ -121,14 +121,16 @@ def install(group: str) -> None:
 
 def packages(group: str) -> list[str]:
     """What a group needs: arguments of `uv pip install`, which takes hashes from constraints."""
-    extra, files = ROOT / "extras" / group, ["pyproject.toml"]
+    extra = f"extras/{group}/pyproject.toml"
     if group == "dev":
-        files += sorted(str(path.relative_to(ROOT)) for path in ROOT.glob(f"extras/**/{DECLARED}"))
-    elif extra.is_dir():
-        group, files = "repro", [*files, f"extras/{group}/{DECLARED}"]
-    names = [("--requirements", file) for file in files] + [("--group", group)]
-    locks = [("--constraints", lock) for lock in ("requirements.lock", "tools.lock")]
-    return [word for option in names + locks for word in option]
+        declared = sorted(ROOT.glob("extras/*/pyproject.toml"))
+        extras = [f"{path.relative_to(ROOT)}:{name}" for path in declared for name in GROUPS]
+    else:
+        extras = [f"{extra}:run"] if (ROOT / extra).exists() else []
+    names = ["repro" if extras and group != "dev" else group, *extras]
+    groups = [word for name in names for word in ("--group", name)]
+    wanted = ["--requirements", "pyproject.toml", *groups]
+    return [*wanted, "--constraints", "requirements.lock", "--constraints", "tools.lock"]
 
 
 def on_cpu() -> bool:

@@ -44,7 +44,7 @@ def test_one_is_deleted(clone: Project, extra: str) -> None:
 
 
 def test_all_are_deleted(clone: Project) -> None:
-    packages = clone.folder.glob("extras/*/requirements.in")
+    packages = clone.folder.glob("extras/*/pyproject.toml")
     declared = {str(path.relative_to(clone.folder)) for path in packages}
     delete(clone, *EXTRAS)
     clone.run("make", "lint")
