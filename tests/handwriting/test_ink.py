@@ -26,11 +26,14 @@ COUNT = 4
 @pytest.mark.parametrize("kind", [*TUNED, TWO])
 def test_digits_are_recognized_on(kind: str, mnist_folder: Path, model_file: Path) -> None:
     """`python tests/handwriting/pictures.py` measures 100 of each kind."""
-    images, labels = load_split(mnist_folder, "train")[5 :: 60_000 // COUNT]
     model, _ = load_model(model_file)
+    images, labels = load_split(mnist_folder, "train")[::1000]
+    with torch.no_grad():
+        is_easy = model(images).argmax(1) == labels  # a mistake is then one of the ink
+    images, labels = images[is_easy][:COUNT], labels[is_easy][:COUNT]
     correct = 0
     for index in range(COUNT):
-        found = read_glyphs(saved(make(kind, images[:COUNT, 0].numpy(), index)), kind)
+        found = read_glyphs(saved(make(kind, images[:, 0].numpy(), index)), kind)
         with torch.no_grad():
             answer = model(torch.from_numpy(found)[:, None]).argmax(1).tolist()
         expected = [int(labels[index])]
