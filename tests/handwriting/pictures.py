@@ -5,8 +5,8 @@
 A digit becomes a smooth stroke, drawn with a pen on paper at a random place; the paper is lit from
 one side and photographed with some blur and noise. Each kind changes one thing about that.
 
-The lengths and thresholds of the library were chosen on the kinds that are TUNED, of which the
-digits are those of the training split. UNTUNED are others, with digits of the test split.
+Lengths and thresholds of the library are tuned on the kinds that are TUNED, with digits of the
+training split. Nothing is tuned on those that are UNTUNED, with digits of the test split.
 """
 
 import argparse
