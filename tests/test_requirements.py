@@ -110,7 +110,11 @@ def test_the_locks_pin_what_is_declared() -> None:
         ("requirements.lock", declared(), "mnist-pipeline (pyproject.toml)"),
         ("tools.lock", declared("dev"), "mnist-pipeline (pyproject.toml:dev)"),
         *(
-            ("tools.lock", listed(path.parent, group), f"{path.relative_to(ROOT)}:{group})")
+            (
+                "tools.lock",
+                listed(path.parent, group),
+                f"{path.relative_to(ROOT).as_posix()}:{group})",
+            )
             for path in DECLARED
             for group in ("run", "test")
         ),

@@ -124,7 +124,9 @@ def packages(group: str) -> list[str]:
     extra = f"extras/{group}/pyproject.toml"
     if group == "dev":
         declared = sorted(ROOT.glob("extras/*/pyproject.toml"))
-        extras = [f"{path.relative_to(ROOT)}:{name}" for path in declared for name in GROUPS]
+        extras = [
+            f"{path.relative_to(ROOT).as_posix()}:{name}" for path in declared for name in GROUPS
+        ]
     else:
         extras = [f"{extra}:run"] if (ROOT / extra).exists() else []
     names = ["repro" if extras and group != "dev" else group, *extras]
