@@ -18,14 +18,13 @@ UNREACHABLE := .dvc/tmp/sources-unreachable
 RWLOCK := .dvc/tmp/rwlock
 HEAL := test ! -e $(RWLOCK) || $(BIN)/python -m json.tool $(RWLOCK) >/dev/null 2>&1 || rm -f $(RWLOCK)
 
-.PHONY: $(shell awk -F : '/^[a-z]+:.*## / {print $$1}' Makefile)
-
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: env-dev  ## install all pinned dependencies into .venv (TORCH=cpu: PyTorch without CUDA)
 
-# The other targets install only what they need: the stages' packages and a group of pyproject.toml.
+# The other targets install only what they need: the stages' packages, and a group of pyproject.toml or
+# what an extra lists.
 env-%:
 	@$(PYTHON) tools/env.py $*
 
@@ -49,15 +48,8 @@ COUNTED := case '$(WORKERS)' in 0*|*[!0-9]*|'') \
 queue: env-repro  ## run the queued experiments, WORKERS=n at a time
 	@$(COUNTED); $(BIN)/python tools/workers.py $(WORKERS)
 
-submit: env-repro  ## submit the queued experiments to SLURM, one job each (OPTIONS="--time=2:00:00 ...")
-	@set -f; $(BIN)/python tools/submit.py $(OPTIONS)
-
-TRIALS ?= 20
-search: env-search  ## search the space of search.yaml until TRIALS=n have finished, WORKERS=n at a time
-	@$(COUNTED); $(BIN)/python tools/search.py --trials $(TRIALS) --workers $(WORKERS) $(if $(STORAGE),--storage '$(STORAGE)')
-
 vote: env-repro  ## accuracy of the models of EXPS="a b ..." and of their averaged probabilities
-	@set -f; $(BIN)/python tools/vote.py $(EXPS)
+	@set -f; $(BIN)/python tools/compare.py --vote $(EXPS)
 
 compare: env-repro  ## is one of EXPS="a b" (default: HEAD workspace) better? (CLASSES=1: in which classes)
 	@set -f; $(BIN)/python tools/compare.py $(EXPS) $(if $(CLASSES),--classes)
@@ -65,17 +57,8 @@ compare: env-repro  ## is one of EXPS="a b" (default: HEAD workspace) better? (C
 report: env-report  ## write reports/index.html: metrics, plots, pictures, experiments (BASE=commit: beside it)
 	@$(BIN)/python tools/report.py $(if $(BASE),--base '$(BASE)')
 
-board: env-board  ## watch runs in TensorBoard, PORT=n
-	@$(BIN)/python tools/board.py $(if $(PORT),--port '$(PORT)')
-
-push: env-push  ## push the cache and the files of all runs to DVC's default remote
-	@$(BIN)/python tools/push.py
-
 export: env-export  ## export the model to models/model.onnx, checked against PyTorch
 	@$(BIN)/python tools/export.py
-
-demo: env-repro  ## serve a page on which to draw digits, PORT=n (a browser elsewhere: ALLOW=host:port)
-	@$(BIN)/python tools/demo.py $(if $(PORT),--port '$(PORT)') $(if $(ALLOW),--allow '$(ALLOW)')
 
 # pytest runs one worker per core, so more threads would only wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
@@ -89,14 +72,19 @@ test: lint  ## lint, types and all tests
 lint: env-dev  ## ruff (lint and format) and mypy
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
-	$(BIN)/python -m mypy --platform win32 --cache-dir .mypy_cache/win32 src stages tools & \
+	$(BIN)/python -m mypy --platform win32 --cache-dir .mypy_cache/win32 src stages tools $(wildcard extras/*/*.py) & \
 	  windows=$$!; $(BIN)/python -m mypy && wait $$windows
-
-bench: env-repro  ## measure speed (half an hour; QUICK=1: two to five minutes)
-	@$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick)
 
 COMPILE := $(BIN)/uv pip compile --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
   --custom-compile-command "make lock" --quiet $(if $(UPGRADE),--upgrade)
-lock: env-repro  ## pin what pyproject.toml declares in the locks (UPGRADE=1: newer versions of all)
+lock: env-repro  ## pin what pyproject.toml and extras declare in the locks (UPGRADE=1: newer versions of all)
 	$(COMPILE) pyproject.toml -o requirements.lock
-	$(COMPILE) --group dev -c requirements.lock -o tools.lock
+	$(COMPILE) --group dev $(foreach extra,$(wildcard extras/*/pyproject.toml),--group $(extra):run --group $(extra):test) -c requirements.lock -o tools.lock
+
+weekly::  ## check what the project depends on outside of it, as CI does every week
+	@:
+
+# Everything optional: a folder each, which can be deleted.
+-include extras/*/targets.mk
+
+.PHONY: $(shell awk -F : '/^[a-z]+:.*## / {print $$1}' $(MAKEFILE_LIST))

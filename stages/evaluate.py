@@ -1,4 +1,4 @@
-"""Measure the model on the test split: models, data/processed → metrics and pictures."""
+"""Measure the model on the test split: models, data/processed → metrics."""
 
 from _stage import ROOT
 
@@ -19,7 +19,8 @@ from mnist_pipeline.runtime.arithmetic import HardwareSettings, set_up
 from mnist_pipeline.runtime.device import prepare_model
 from mnist_pipeline.splits.batches import load_info, load_split
 
-DATA, METRICS, PICTURES = ROOT / "data/processed", ROOT / "metrics", ROOT / "pictures"
+DATA, METRICS = ROOT / "data/processed", ROOT / "metrics"
+PICTURES = METRICS / "pictures"
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""pyproject.toml declares what each script imports; the locks pin it."""
+"""pyproject.toml and the extras declare what each script imports; the locks pin it."""
 
 import ast
 import re
@@ -19,6 +19,7 @@ PACKAGES = {
     "vl_convert": "vl-convert-python",
     "yaml": "pyyaml",
 }
+DECLARED = sorted(ROOT.glob("extras/*/pyproject.toml"))
 PYPROJECT = tomlkit.parse((ROOT / "pyproject.toml").read_text()).unwrap()
 
 
@@ -36,11 +37,11 @@ def imports(script: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and not node.level:
             names.add((node.module or "").split(".")[0])
     own = {path.stem for path in script.parent.glob("*.py")} | {
+        *(path.stem for path in (ROOT / "tools").glob("*.py")),
         "mnist_pipeline",
-        "benchmarks",
-        "_significance",
         "_stage",
-        "_tool",
+        "extras",
+        "tests",
     }
     return {PACKAGES.get(name, name) for name in names - own - sys.stdlib_module_names}
 
@@ -52,10 +53,22 @@ def declared(group: str | None = None) -> set[str]:
     )
     return set().union(
         *(
-            {re.split("[ <>=[]", entry)[0]} if isinstance(entry, str) else declared(*entry.values())
+            {name_of(entry)} if isinstance(entry, str) else declared(*entry.values())
             for entry in entries
         )
     )
+
+
+def name_of(requirement: str) -> str:
+    """The package that a requirement is for."""
+    return re.split("[ <>=[]", requirement)[0]
+
+
+def listed(extra: Path, group: str) -> set[str]:
+    """The packages in a group of an extra."""
+    path = extra / "pyproject.toml"
+    groups = tomlkit.parse(path.read_text()).unwrap() if path.exists() else {}
+    return {name_of(entry) for entry in groups.get("dependency-groups", {}).get(group, [])}
 
 
 def entries(lock: str) -> list[tuple[str, str, str]]:
@@ -80,17 +93,37 @@ def test_the_group_of_a_tool_has_what_it_imports(tool: str) -> None:
 def test_the_dev_group_has_everything() -> None:
     for group in PYPROJECT["dependency-groups"]:
         assert declared(group) <= declared("dev")
-    assert imported("tests", "tools", "benchmarks") <= declared() | declared("dev")
+    assert imported("tests", "tools") <= declared() | declared("dev")
+
+
+@pytest.mark.parametrize("extra", sorted(path.parent for path in ROOT.glob("extras/*/targets.mk")))
+def test_an_extra_lists_what_it_imports(extra: Path) -> None:
+    own = listed(extra, "run")
+    for script in extra.glob("*.py"):
+        assert imports(script) <= declared() | declared("repro") | own
+    for test in extra.glob("tests/*.py"):
+        assert imports(test) <= declared() | declared("dev") | own | listed(extra, "test")
 
 
 def test_the_locks_pin_what_is_declared() -> None:
     for lock, packages, source in (
-        ("requirements.lock", declared(), "(pyproject.toml)"),
-        ("tools.lock", declared("dev"), "(pyproject.toml:dev)"),
+        ("requirements.lock", declared(), "mnist-pipeline (pyproject.toml)"),
+        ("tools.lock", declared("dev"), "mnist-pipeline (pyproject.toml:dev)"),
+        *(
+            (
+                "tools.lock",
+                listed(path.parent, group),
+                f"{path.relative_to(ROOT).as_posix()}:{group})",
+            )
+            for path in DECLARED
+            for group in ("run", "test")
+        ),
     ):
         asked = {name for name, _, text in entries(lock) if source in text}
         assert asked == packages, "'make lock' mends it"
-        assert "(pyproject.toml" not in (ROOT / lock).read_text().replace(source, "")
+    for lock, group in (("requirements.lock", ""), ("tools.lock", ":dev")):
+        text = (ROOT / lock).read_text().replace(f"(pyproject.toml{group})", "")
+        assert "(pyproject.toml" not in text
 
 
 def test_the_locks_agree_and_have_hashes_only() -> None:

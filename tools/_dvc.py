@@ -62,6 +62,6 @@ def read_one(revision: str, path: str, read: Callable[[Path], Content]) -> Conte
         except FileNotFoundError:
             raise UserError(
                 f"{revision}: its {path} is neither in the cache nor in a remote; run it here, or"
-                " 'make push' where it was run"
+                " 'dvc push' where it was run"
             ) from None
         return read(copy)

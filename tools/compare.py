@@ -1,10 +1,14 @@
-"""Is one model better than another? Compare their predictions on the test images.
+"""Is one model better than another, and what do several reach together, on the test images?
 
     python tools/compare.py [A B] [--classes]
+    python tools/compare.py --vote A...
 
 A and B are experiments, branches, tags or commits, or "workspace"; without them, HEAD and the
 workspace. A pattern stands for all experiments of such names: "quick-*", "quick-[0-4]". One run on
 each side compares two models; several, each with a seed of its own, compare how they were trained.
+
+A vote averages the probabilities of all models. DVC provides their files from the cache or a
+remote, so the members of an ensemble can be trained in parallel in the queue.
 """
 
 import argparse
@@ -12,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import _tool  # noqa: F401
+from _tool import ROOT
 
 import numpy as np
 import pandas as pd
@@ -21,8 +25,14 @@ from _significance import THRESHOLD, describe, format_p, mcnemar, welch
 from scipy.stats import sem
 
 from mnist_pipeline.common.errors import UserError, run
+from mnist_pipeline.model.files import check_dataset, load_model
+from mnist_pipeline.model.inference import inference_loader, predict_logits
+from mnist_pipeline.model.losses import LOSSES
+from mnist_pipeline.runtime.arithmetic import HardwareSettings, set_up
+from mnist_pipeline.splits.batches import load_info, load_split
 
-PREDICTIONS = "metrics/predictions.csv"
+DATA = ROOT / "data/processed"
+MODEL, PREDICTIONS = "models/model.safetensors", "metrics/predictions.csv"
 
 
 class Side(NamedTuple):
@@ -45,22 +55,31 @@ class Side(NamedTuple):
 
 
 def main() -> None:
-    """Read the predictions of both sides and print how they differ."""
+    """Print how both sides differ, or how well all models vote."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
         "sides", nargs="*", metavar="SIDE", help="experiment, pattern, commit or workspace"
     )
     parser.add_argument("--classes", action="store_true", help="also count errors in each class")
+    parser.add_argument("--vote", action="store_true", help="average the models' probabilities")
     options = parser.parse_args()
     names = options.sides or ["HEAD", "workspace"]
-    if len(names) != 2:
+    if options.vote:
+        vote([revision for name in names for revision in expand(name)])
+    elif len(names) == 2:
+        a, b = read_sides(names)
+        compare(a, b, options.classes)
+    else:
         raise UserError(f'found {" and ".join(names)}; expected two to compare: EXPS="A B"')
-    a, b = read_sides(names)
+
+
+def compare(a: Side, b: Side, by_class: bool) -> None:
+    """Print how two sides differ, and in which classes if asked."""
     if len(a.runs) == len(b.runs) == 1:
         compare_models(a, b)
     else:
         compare_settings(a, b)
-    if options.classes:
+    if by_class:
         table = class_table(a, b)
         print(f"\n{table.to_string(index=False, float_format='{:.1f}'.format)}")
 
@@ -148,6 +167,26 @@ def conclude(a: Side, b: Side, p: float, test: str, evidence: str) -> None:
     if p < THRESHOLD:
         found = f"{better.name} is better: {fewer} fewer errors{average}"
     print(f"{found}, {format_p(p)} ({test}, threshold {THRESHOLD})")
+
+
+def vote(runs: Sequence[str]) -> None:
+    """Print the accuracy of each model, and of their averaged probabilities.
+
+    Raises UserError: a model cannot be read, or is of another dataset than data/processed.
+    """
+    device = set_up(HardwareSettings(arithmetic="native", device="auto", threads="auto"))
+    info, test_set = load_info(DATA), load_split(DATA, "test")
+    loader = inference_loader(test_set.to(device))
+    width = max(map(len, [*runs, "together"]))
+    total = np.zeros((len(test_set), len(info.classes)))
+    for name, (model, spec) in zip(runs, read_each(runs, MODEL, load_model), strict=True):
+        check_dataset(spec, info)
+        logits, labels = predict_logits(model.to(device), loader, device)
+        probabilities = LOSSES[spec.loss]().probabilities(logits).numpy()
+        print(f"{name:{width}}  {describe(probabilities.argmax(1) == labels.numpy())}")
+        total += probabilities
+    if len(runs) > 1:
+        print(f"{'together':{width}}  {describe(total.argmax(1) == labels.numpy())}")
 
 
 def class_table(a: Side, b: Side) -> pd.DataFrame:

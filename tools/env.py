@@ -1,8 +1,9 @@
 """Install what a make target needs into .venv: python tools/env.py GROUP.
 
-GROUP is a dependency group of pyproject.toml, named like its target; "dev" is all of them. Each
-comes with the packages of the stages. requirements.lock and tools.lock pin versions and hashes. If
-nothing is missing, this takes a moment and no network.
+GROUP is a dependency group of pyproject.toml, named like its target, or a folder under extras/ with
+a pyproject.toml of its own; "dev" is all of them. Each comes with the packages of the stages.
+requirements.lock and tools.lock pin versions and hashes. If nothing is missing, this takes a moment
+and no network.
 
 TORCH=cpu in the environment asks for PyTorch's builds without CUDA on Linux; other systems have no
 others. They come from PyTorch's own index, or the one at TORCH_INDEX. The locks do not have their
@@ -33,6 +34,7 @@ PYTHON, UV = BIN / f"python{EXE}", BIN / f"uv{EXE}"
 UV_INSTALL: list[str | Path] = [UV, "pip", "install", "--python", VENV]
 INSTALLING = VENV / ".installing"  # exists while an installation goes on, and after a kill
 PLACE = VENV / ".place"  # where .venv was made: its scripts have that path in them
+GROUPS = ("run", "test")  # of an extra
 TORCH = os.environ.get("TORCH", "")
 
 
@@ -119,7 +121,17 @@ def install(group: str) -> None:
 
 def packages(group: str) -> list[str]:
     """What a group needs: arguments of `uv pip install`, which takes hashes from constraints."""
-    wanted = ["--requirements", "pyproject.toml", "--group", group]
+    extra = f"extras/{group}/pyproject.toml"
+    if group == "dev":
+        declared = sorted(ROOT.glob("extras/*/pyproject.toml"))
+        extras = [
+            f"{path.relative_to(ROOT).as_posix()}:{name}" for path in declared for name in GROUPS
+        ]
+    else:
+        extras = [f"{extra}:run"] if (ROOT / extra).exists() else []
+    names = ["repro" if extras and group != "dev" else group, *extras]
+    groups = [word for name in names for word in ("--group", name)]
+    wanted = ["--requirements", "pyproject.toml", *groups]
     return [*wanted, "--constraints", "requirements.lock", "--constraints", "tools.lock"]
 
 

@@ -20,7 +20,7 @@ from mnist_pipeline.common.errors import UserError, run
 
 def main() -> None:
     """Start the workers that are not running yet. Raises UserError: no Git, or a shallow clone."""
-    from dvc.repo import Repo  # slow to import, and tools/search.py does not need it
+    from dvc.repo import Repo  # slow to import, and who imports `shares` may not need it
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("workers", type=int, help="experiments that run at a time")

@@ -21,16 +21,17 @@ import shutil
 
 for name in ("test.json", "classes.csv", "reliability.csv", "predictions.csv"):
     shutil.copy(f"kept/metrics/{name}", "metrics")
-shutil.copytree("kept/pictures", "pictures", dirs_exist_ok=True)
+shutil.copytree("kept/metrics/pictures", "metrics/pictures", dirs_exist_ok=True)
 """
 
 
 def make_quick(project: Project) -> None:
     """Replace the stages of the digits' run by some that copy its results."""
     (project.folder / ".venv").symlink_to(BIN.parent)
-    for name in ("models", "metrics", "pictures"):
+    for name in ("models", "metrics"):
         shutil.copytree(project.folder / name, project.folder / "kept" / name)
-        (project.folder / "kept" / name / ".gitignore").unlink()
+        for ignored in (project.folder / "kept" / name).rglob(".gitignore"):
+            ignored.unlink()
     (project.folder / "stages/train.py").write_text(TRAIN)
     (project.folder / "stages/evaluate.py").write_text(EVALUATE)
     project.dvc("repro")

@@ -119,7 +119,7 @@ class Project:
 
     def outs(self) -> dict[str, bytes]:
         """Every file that the stages wrote, by its name, without .gitignore and temporary files."""
-        folders = ("data/raw", "data/processed", "models", "metrics", "pictures")
+        folders = ("data/raw", "data/processed", "models", "metrics")
         return {
             path.relative_to(self.folder).as_posix(): path.read_bytes()
             for folder in folders

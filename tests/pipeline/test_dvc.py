@@ -24,7 +24,7 @@ def test_a_recipe_is_an_experiment(project: Project) -> None:
     assert {"seed", "epochs", "optimizers.sgd.lr"}.isdisjoint(changes)
     assert diff(project, "metrics")["metrics/test.json"]["loss"]["diff"] != 0
     # Git tracks the small metrics only.
-    changed = project.run("git", "status", "--porcelain", "metrics", "models", "pictures").split()
+    changed = project.run("git", "status", "--porcelain", "metrics", "models").split()
     assert {name for name in changed if "/" in name} <= {
         f"metrics/{name}"
         for name in ("test.json", "train.json", "history.csv", "classes.csv", "reliability.csv")
@@ -52,7 +52,9 @@ def test_plots_draw_without_options(project: Project) -> None:
     data = json.loads(project.dvc("plots", "show", "--json", "--out", "plots"))
     assert set(data) == {"data"}  # and no errors
     pictures = {name for name, (plot, *_) in data["data"].items() if plot["type"] == "image"}
-    assert pictures == {f"pictures/{name}.png" for name in ("mistakes", "samples", "first_layer")}
+    assert pictures == {
+        f"metrics/pictures/{name}.png" for name in ("mistakes", "samples", "first_layer")
+    }
     assert len(data["data"]) == len(pictures) + 8
     for name in data["data"].keys() - pictures:
         (plot,) = data["data"][name]

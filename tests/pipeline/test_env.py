@@ -27,6 +27,13 @@ dependencies = ["torch>=2", "torchvision"]
 [dependency-groups]
 repro = ["dvc"]
 report = [{ include-group = "repro" }, "jinja2>=3"]
+dev = [{ include-group = "report" }]
+"""
+
+HELLO = """
+[dependency-groups]
+run = ["greeting>=1"]
+test = ["politeness"]
 """
 
 # In place of uv: the real one. With KILL_AT, it deletes that file and kills make's env.py, as if a
@@ -111,7 +118,9 @@ def tiny(index: Index, tmp_path_factory: pytest.TempPathFactory) -> Project:
     ]
     tools = [
         index.add("dvc", "3.0"),
+        index.add("greeting", "1.2"),
         index.add("jinja2", "3.1"),
+        index.add("politeness", "2.0"),
         index.add("uv", "0.13.9", script=UV),
     ]
     index.add("torch", "2.15.0+cpu", "filelock", index="cpu")
@@ -122,6 +131,8 @@ def tiny(index: Index, tmp_path_factory: pytest.TempPathFactory) -> Project:
         "Makefile": (ROOT / "Makefile").read_text(),
         "tools/env.py": (ROOT / "tools/env.py").read_text(),
         "tools/report.py": "import jinja2, torch\n",
+        "extras/hello/targets.mk": "hello: env-hello  ## say hello\n\t@echo hello\n",
+        "extras/hello/pyproject.toml": HELLO,
         "dvc.yaml": "",
         "pyproject.toml": PYPROJECT,
         "requirements.lock": "".join(stages),
@@ -183,6 +194,20 @@ def pin(project: Project, lock: str, entry: str) -> None:
 def test_a_target_installs_what_it_needs_and_no_more(ready: Project) -> None:
     assert installed(ready) == REPRO
     assert ready.run("make", "report").count("Installing the packages of 'report'") == 1
+    assert installed(ready) == REPRO | {"jinja2": "3.1"}
+
+
+def test_an_extra_installs_what_it_lists_while_it_is_there(ready: Project) -> None:
+    assert "hello" in ready.run("make", "hello")
+    assert installed(ready) == REPRO | {"greeting": "1.2"}
+    ready.run("make", "env")
+    everything = REPRO | {"greeting": "1.2", "jinja2": "3.1", "politeness": "2.0"}
+    assert installed(ready) == everything
+
+
+def test_without_an_extra_its_packages_are_not_installed(ready: Project) -> None:
+    ready.run("git", "rm", "-r", "--quiet", "extras/hello")
+    ready.run("make", "env")
     assert installed(ready) == REPRO | {"jinja2": "3.1"}
 
 

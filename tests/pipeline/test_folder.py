@@ -93,7 +93,7 @@ def test_photos_in_colour_go_through_the_pipeline(clone: Project, tmp_path: Path
     actual = pd.read_csv(clone.folder / "metrics/predictions.csv")["actual"]
     assert actual.value_counts().to_dict() == dict.fromkeys(NAMES, 4)
     for name in ("samples", "first_layer"):
-        pixels = np.asarray(Image.open(clone.folder / f"pictures/{name}.png")).astype(int)
+        pixels = np.asarray(Image.open(clone.folder / f"metrics/pictures/{name}.png")).astype(int)
         assert np.ptp(pixels, axis=2).max() > 100, f"{name} is grey"
 
     picture = str(tmp_path / "photos/the second/1.webp")
@@ -126,7 +126,7 @@ def test_pictures_that_an_experiment_would_not_have_are_named(clone: Project) ->
 def test_other_datasets_use_no_folder(project: Project) -> None:
     lock = project.read("dvc.lock")["stages"]["preprocess"]["deps"]
     assert "data/none" in [dep["path"] for dep in lock]
-    for settings in ({"folder": "pictures"}, {"dataset": "folder", "folder": "data/none"}):
+    for settings in ({"folder": "metrics/pictures"}, {"dataset": "folder", "folder": "data/none"}):
         project.set_params(**settings)
         output = project.run("python", "stages/preprocess.py", status=2)
         assert "dataset: folder needs a folder of pictures" in output

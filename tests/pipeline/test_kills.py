@@ -45,7 +45,7 @@ def test_a_kill_in_every_stage(project: Project, tmp_path: Path) -> None:
     (project.folder / ".venv").symlink_to(BIN.parent)
     project.dvc("repro")
     expected, lock = project.outs(), (project.folder / "dvc.lock").read_bytes()
-    for out in ("data/raw", "data/processed", "metrics", "pictures", ".dvc/cache", ".dvc/tmp"):
+    for out in ("data/raw", "data/processed", "metrics", ".dvc/cache", ".dvc/tmp"):
         shutil.rmtree(project.folder / out)
     for name in ("models/model.safetensors", "dvc.lock"):
         (project.folder / name).unlink()

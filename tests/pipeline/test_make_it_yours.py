@@ -17,8 +17,7 @@ TESTS = """
 make -n check test
 ruff check
 ruff format --check
-pytest -q tests/test_*.py tests/common/test_settings.py tests/model \\
-  --deselect tests/test_requirements.py::test_the_locks_pin_what_is_declared
+pytest -q tests/test_*.py tests/common/test_settings.py tests/model
 """
 
 

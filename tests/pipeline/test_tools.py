@@ -134,7 +134,8 @@ def vote(project: Project, accuracy: float) -> None:
         total += LOSSES[spec.loss]().probabilities(logits).numpy()
     assert errors[2] == (total.argmax(1) != labels.numpy()).sum()
 
-    output = project.run("python", "tools/vote.py", "nowhere-*", "seed-1", "never", status=1)
+    wrong = ("nowhere-*", "seed-1", "never")
+    output = project.run("python", "tools/compare.py", "--vote", *wrong, status=1)
     assert [line.strip() for line in output.splitlines()] == [
         "error: nowhere-*: unknown Git revision 'nowhere-*'; 'dvc exp show' lists experiments",
         "never: unknown Git revision 'never'; 'dvc exp show' lists experiments",
@@ -207,8 +208,8 @@ def compare_what_cannot_be_compared(project: Project) -> None:
 
 def test_a_model_that_is_in_no_cache_is_named(project: Project) -> None:
     shutil.rmtree(project.folder / ".dvc/cache")
-    output = project.run("python", "tools/vote.py", "HEAD", status=1)
+    output = project.run("python", "tools/compare.py", "--vote", "HEAD", status=1)
     assert output == (
         "error: HEAD: its models/model.safetensors is neither in the cache nor in a remote;"
-        " run it here, or 'make push' where it was run\n"
+        " run it here, or 'dvc push' where it was run\n"
     )

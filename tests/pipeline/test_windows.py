@@ -26,7 +26,7 @@ def test_every_stage_writes_the_same_bytes_and_a_picture_is_classified(project: 
     before = project.outs()
     image, label = load_split(project.folder / "data/processed", "test")[0]
     Image.fromarray(255 - image[0].numpy()).save(project.folder / "手.png")
-    for folder in ("data/raw", "data/processed", "metrics", "pictures"):
+    for folder in ("data/raw", "data/processed", "metrics"):
         shutil.rmtree(project.folder / folder)
     stages = [f"stages/{name}.py" for name in ("download", "preprocess", "train", "evaluate")]
     output = run_as_windows(project, *stages, "tools/predict.py --show 手.png")

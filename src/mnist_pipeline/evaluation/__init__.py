@@ -1,1 +1,1 @@
-"""metrics/ and pictures/: how good a model is."""
+"""metrics/ and metrics/pictures/: how good a model is."""

@@ -8,7 +8,7 @@ from scipy import ndimage
 EIGHT = np.ones((3, 3), bool)
 """Structure that connects a pixel to its eight neighbours."""
 
-# Lengths are fractions of the picture's longer side; all were chosen on benchmarks/pictures.py.
+# Lengths are fractions of the picture's longer side, all chosen with tests/handwriting/pictures.py.
 SPECK = 0.01
 """Side of the largest square that is a speck."""
 GAP = 1 / 130

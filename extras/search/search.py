@@ -1,0 +1,292 @@
+"""Search the space of extras/search/search.yaml with Optuna: every trial is a DVC experiment.
+
+Trials are ranked by validation loss, never by the test split. Each worker runs the whole pipeline
+in a clone of its own, which has the state of the workspace at the start of the search and shares
+its cache. The study is kept in a database: an interrupted search continues with the next call, and
+several machines can share it.
+"""
+
+import argparse
+import hashlib
+import json
+import secrets
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[2] / name) for name in ("tools", "")]
+
+from _tool import ROOT
+
+import filelock
+import optuna
+from optuna.study import MaxTrialsCallback
+from optuna.trial import TrialState
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy.exc import SQLAlchemyError
+from workers import not_copied, shares
+
+from extras._clone import Clone, call
+from mnist_pipeline.common.errors import UserError, run
+from mnist_pipeline.common.settings import Settings, read_settings
+from mnist_pipeline.common.yamlfiles import ParamsError, explain, read_yaml
+from mnist_pipeline.raw.sources import DownloadSettings
+from mnist_pipeline.splits.read import PreprocessSettings
+from mnist_pipeline.training.settings import TrainSettings
+
+SPACE = "extras/search/search.yaml"
+FOLDER = ROOT / ".dvc/tmp/search"
+DATABASE_ERRORS = (SQLAlchemyError, ImportError, optuna.exceptions.StorageInternalError)
+
+INCOMPARABLE = {*DownloadSettings.model_fields, *PreprocessSettings.model_fields, "loss"}
+"""Settings that change what a validation loss means."""
+
+
+class Params(DownloadSettings, PreprocessSettings, TrainSettings):
+    """All settings of params.yaml."""
+
+
+MAX_FAILURES = 3
+"""Consecutive failed trials that end a search, as the next would most likely fail too."""
+
+
+class Range(Settings):
+    """The numbers from `low` to `high`, both included."""
+
+    low: int | float
+    high: int | float
+    log: bool = False
+
+
+Space = dict[str, Range | list[Any]]
+
+
+def main() -> None:
+    """Run or continue a search. Raises UserError: a wrong setting, failing trials, no database."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--trials", type=int, default=20, help="finished trials, in total")
+    parser.add_argument("--workers", type=int, default=1, help="trials that run at a time")
+    parser.add_argument("--storage", default=f"sqlite:///{FOLDER}/trials.db", help="database URL")
+    options = parser.parse_args()
+    if min(options.trials, options.workers) < 1:
+        raise UserError("TRIALS and WORKERS: expected positive integers")
+    params = read_settings(ROOT / "params.yaml", Params)
+    try:
+        call(ROOT, "git", "-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
+    except UserError:
+        raise UserError("an experiment is a commit: set Git's user.name and user.email") from None
+    if params.validation_fraction == 0:
+        raise UserError("validation_fraction: found 0, expected more: trials are ranked by it")
+    space = read_space(ROOT / SPACE, params)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    try:
+        with clones_folder() as clones:
+            Search(space, params, options.storage).run(options.trials, options.workers, clones)
+    except DATABASE_ERRORS as error:  # without the URL, which may hold a password
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise UserError(f"the storage's database cannot be used: {reason}") from None
+
+
+def read_space(path: Path, params: Params) -> Space:
+    """Read the search space and check that params.yaml accepts all its values.
+
+    Raises ParamsError: missing or malformed file, unknown setting, wrong value, empty range.
+    """
+    content, problems = read_yaml(path), []
+    for name, values in content.items():
+        problems += find_problems(str(name), values, params)
+    if problems:
+        raise ParamsError(path, problems)
+    return TypeAdapter(Space).validate_python(content)
+
+
+def find_problems(name: str, values: object, params: Params) -> list[str]:
+    """What is wrong with an entry of the space, one line per problem."""
+    if name.partition(".")[0] in INCOMPARABLE:
+        return [f"{name}: cannot be searched, because it changes what a validation loss means"]
+    if isinstance(values, dict):
+        try:
+            numbers = Range.model_validate(values)
+        except ValidationError as error:
+            return [f"{name}.{explain(details, Range.names)}" for details in error.errors()]
+        if numbers.low >= numbers.high:
+            return [f"{name}: found low {numbers.low}, expected less than high {numbers.high}"]
+        if numbers.log and numbers.low <= 0:
+            return [f"{name}: found low {numbers.low}, expected more than 0 for log: true"]
+        values = [numbers.low, numbers.high]
+    if not isinstance(values, list) or not values:
+        return [f"{name}: expected a list of values, or {{low: number, high: number}}"]
+    problems = []
+    for value in values:
+        settings = params.model_dump()
+        replace(settings, name, value)
+        try:
+            Params.model_validate(settings)
+        except ValidationError as error:
+            problems += [explain(details, Params.names) for details in error.errors()]
+    return problems
+
+
+def replace(settings: dict[str, Any], name: str, value: object) -> None:
+    """Set the entry of a dotted name in nested dictionaries, in place."""
+    *blocks, key = name.split(".")
+    for block in blocks:
+        if not isinstance(settings.get(block), dict):
+            settings[block] = {}
+        settings = settings[block]
+    settings[key] = value
+
+
+@contextmanager
+def clones_folder() -> Iterator[Path]:
+    """Yield a folder for clones; first remove those of killed searches, whose locks are free."""
+    clones, locks = FOLDER / "clones", FOLDER / "locks"
+    clones.mkdir(exist_ok=True)
+    locks.mkdir(exist_ok=True)
+    for folder in clones.iterdir():
+        with suppress(filelock.Timeout), filelock.FileLock(locks / folder.name, blocking=False):
+            shutil.rmtree(folder, ignore_errors=True)
+    own = clones / secrets.token_hex(4)
+    with filelock.FileLock(locks / own.name):  # before other searches can see it
+        try:
+            own.mkdir()
+            yield own
+        finally:
+            shutil.rmtree(own, ignore_errors=True)
+
+
+class Search:
+    """An Optuna study whose trials are DVC experiments."""
+
+    def __init__(self, space: Space, params: Params, storage: str) -> None:
+        self.space, self.params = space, params
+        # The workspace as DVC takes it for an experiment: tracked files with their changes.
+        changed = call(ROOT, "git", "status", "--porcelain", "--untracked-files=no")
+        self.base = call(ROOT, "git", *(["stash", "create"] if changed else ["rev-parse", "HEAD"]))
+        self.name = f"search-{fingerprint(self.base)}"
+        self.study = open_study(self.name, storage)
+        self.clones: SimpleQueue[Clone] = SimpleQueue()
+        self.failures = 0
+
+    def run(self, num_trials: int, num_workers: int, folder: Path) -> None:
+        """Run trials until this many have finished, here and on machines that share the study."""
+        done, started = [TrialState.COMPLETE], [TrialState.COMPLETE, TrialState.RUNNING]
+        print(f"{self.name}: {self.count(done)} of {num_trials} trials finished")
+        if self.count(done) < num_trials:
+            clones = [
+                Clone(folder / str(number), self.base, share)
+                for number, share in enumerate(shares(num_workers))
+            ]
+            if not (clones[0].folder / self.params.folder).exists():
+                raise UserError(f"folder: {not_copied(self.params.folder)}")
+            clones[0].dvc("repro", "preprocess")  # once; the other clones find it in the run cache
+            for clone in clones:
+                self.clones.put(clone)
+        while self.count(done) < num_trials:
+            optuna.storages.fail_stale_trials(self.study)
+            self.study.optimize(
+                self.evaluate,
+                n_trials=max(0, num_trials - self.count(started)),
+                n_jobs=num_workers,
+                catch=UserError,
+                callbacks=[MaxTrialsCallback(num_trials, started)],  # others start trials as well
+            )
+            if self.failures >= MAX_FAILURES:
+                raise UserError(f"{MAX_FAILURES} trials in a row failed")
+            time.sleep(1)  # until trials of other machines finish, or killed ones turn stale
+        best = self.study.best_trial
+        print(f"Lowest validation loss: {best.value:.6f}, in trial {best.number}. To apply it:")
+        print(f"  dvc exp apply {self.name}-{best.number}")
+
+    def count(self, states: Sequence[TrialState]) -> int:
+        """Count the trials that are in one of these states."""
+        return len(self.study.get_trials(deepcopy=False, states=states))
+
+    def evaluate(self, trial: optuna.Trial) -> float:
+        """Optuna's objective: a trial's validation loss. Raises UserError: the trial failed."""
+        # A seed per trial: neither a continued search nor another machine repeats the samples.
+        self.study.sampler = optuna.samplers.TPESampler(seed=trial.number)
+        settings = sample(trial, self.space, self.params)
+        clone = self.clones.get()
+        try:
+            loss = run_trial(clone, f"{self.name}-{trial.number}", settings)
+        except UserError as error:
+            print(f"trial {trial.number} failed: {error}: {' '.join(settings)}")
+            self.failures += 1
+            if self.failures >= MAX_FAILURES:
+                self.study.stop()
+            raise
+        finally:
+            self.clones.put(clone)
+        print(f"trial {trial.number}: validation loss {loss:.6f}: {' '.join(settings)}")
+        self.failures = 0
+        return loss
+
+
+def run_trial(clone: Clone, experiment: str, settings: Sequence[str]) -> float:
+    """Run an experiment, bring it into the project, return its validation loss.
+
+    Raises UserError: a stage failed.
+    """
+    clone.restore()
+    clone.dvc("exp", "run", "--name", experiment, *(f"--set-param={s}" for s in settings))
+    clone.push(experiment)
+    metrics = (clone.folder / "metrics/train.json").read_text("utf-8")
+    return json.loads(metrics)["validation_loss"]
+
+
+def open_study(name: str, url: str, retries: int = 2) -> optuna.Study:
+    """Open the study of this name in a database, or create it."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    try:  # in seconds; a trial without a heartbeat for the grace period counts as failed
+        storage = optuna.storages.RDBStorage(url, heartbeat_interval=5, grace_period=30)
+    except SQLAlchemyError:  # another machine may be creating the tables
+        if retries == 0:
+            raise
+        time.sleep(1)
+        return open_study(name, url, retries - 1)
+    return optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
+
+
+def fingerprint(base: str) -> str:
+    """Digest of what the trials of a study have in common: code, params and space."""
+    paths = ("src", "stages", "dvc.yaml", "params.yaml", SPACE)
+    code = call(ROOT, "git", "rev-parse", *(f"{base}:./{path}" for path in paths))
+    return hashlib.sha256(code.encode()).hexdigest()[:7]
+
+
+def sample(trial: optuna.Trial, space: Space, params: Params) -> list[str]:
+    """Sample a point of the space, as `name=value` for `dvc exp run --set-param`.
+
+    Settings of a model, augmentation, optimizer or schedule are sampled only if it is chosen.
+    """
+    choices = params.choices()
+    sampled: dict[str, Any] = {}
+    for name in sorted(space, key=lambda name: name not in choices):  # choices before their blocks
+        settings = params.model_dump() | sampled
+        chosen = {block: settings[choice] for choice, block in choices.items()}
+        block, _, rest = name.partition(".")
+        if block not in chosen or rest.startswith(f"{chosen[block]}."):
+            sampled[name] = suggest(trial, name, space[name])
+    return [f"{name}={sampled[name]}" for name in space if name in sampled]
+
+
+def suggest(trial: optuna.Trial, name: str, values: Range | list[Any]) -> str | int | float:
+    """Let Optuna choose one of `values`."""
+    if isinstance(values, list):  # as text, since Optuna's database stores no lists
+        texts = [value if isinstance(value, str) else json.dumps(value) for value in values]
+        return trial.suggest_categorical(name, texts)
+    if isinstance(values.low, int) and isinstance(values.high, int):
+        return trial.suggest_int(name, values.low, values.high, log=values.log)
+    return trial.suggest_float(name, values.low, values.high, log=values.log)
+
+
+if __name__ == "__main__":
+    run(main)
