@@ -4,7 +4,7 @@ import os
 
 from _stage import ROOT
 
-from mnist_pipeline.common.errors import run
+from mnist_pipeline.common.errors import run_script
 from mnist_pipeline.common.settings import read_settings
 from mnist_pipeline.raw.sources import TORCHVISION, DownloadSettings, UnreachableError, download
 
@@ -27,4 +27,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

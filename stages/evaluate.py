@@ -2,7 +2,7 @@
 
 from _stage import ROOT
 
-from mnist_pipeline.common.errors import run
+from mnist_pipeline.common.errors import run_script
 from mnist_pipeline.common.files import six_digits, write_csv, write_json
 from mnist_pipeline.common.settings import read_settings
 from mnist_pipeline.evaluation.metrics import (
@@ -52,4 +52,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

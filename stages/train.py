@@ -2,7 +2,7 @@
 
 from _stage import ROOT
 
-from mnist_pipeline.common.errors import run
+from mnist_pipeline.common.errors import run_script
 from mnist_pipeline.common.settings import read_settings
 from mnist_pipeline.runtime.arithmetic import set_up
 from mnist_pipeline.runtime.distributed import process_group
@@ -19,4 +19,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

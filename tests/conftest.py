@@ -103,6 +103,8 @@ def train_model(folder: Path, models: Path) -> None:
         precision="float32",
         loss="cross_entropy",
         dataset=info.name,
+        shape=info.shape,
+        picture=info.picture,
     )
     model = build_model(spec)
     optimizer = torch.optim.Adam(model.parameters())

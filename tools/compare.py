@@ -24,7 +24,7 @@ from _dvc import expand, read_each
 from _significance import THRESHOLD, describe, format_p, mcnemar, welch
 from scipy.stats import sem
 
-from mnist_pipeline.common.errors import UserError, run
+from mnist_pipeline.common.errors import UserError, run_script
 from mnist_pipeline.model.files import check_dataset, load_model
 from mnist_pipeline.model.inference import inference_loader, predict_logits
 from mnist_pipeline.model.losses import LOSSES
@@ -205,4 +205,4 @@ def class_table(a: Side, b: Side) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

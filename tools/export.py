@@ -15,7 +15,7 @@ from _tool import ROOT
 import onnxruntime
 import torch
 
-from mnist_pipeline.common.errors import UserError, run
+from mnist_pipeline.common.errors import UserError, run_script
 from mnist_pipeline.common.files import atomic
 from mnist_pipeline.model.files import ModelSpec, check_dataset, load_model
 from mnist_pipeline.model.inference import BATCH_SIZE, Classifier
@@ -79,4 +79,4 @@ def compare(classifier: Classifier, path: Path, images: torch.Tensor) -> tuple[i
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -15,7 +15,7 @@ from _tool import ROOT
 import numpy as np
 import torch
 
-from mnist_pipeline.common.errors import run
+from mnist_pipeline.common.errors import run_script
 from mnist_pipeline.handwriting.decode import PictureError
 from mnist_pipeline.handwriting.glyphs import read_glyph, read_glyphs
 from mnist_pipeline.handwriting.photos import read_photo
@@ -118,4 +118,4 @@ def drawing(image: np.ndarray) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -25,7 +25,7 @@ import pandas as pd
 import vl_convert
 from _significance import wilson_interval
 
-from mnist_pipeline.common.errors import run
+from mnist_pipeline.common.errors import run_script
 from mnist_pipeline.common.files import atomic
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
@@ -175,4 +175,4 @@ def flat_params(experiment: Mapping[str, Any]) -> dict[Any, Any]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

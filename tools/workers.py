@@ -15,7 +15,7 @@ from _tool import ROOT
 
 import yaml
 
-from mnist_pipeline.common.errors import UserError, run
+from mnist_pipeline.common.errors import UserError, run_script
 
 
 def main() -> None:
@@ -111,4 +111,4 @@ def visible_gpus() -> list[str]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from extras.benchmarks.results import kind, machine, read, save
-from mnist_pipeline.common.errors import UserError, run
+from mnist_pipeline.common.errors import UserError, run_script
 from mnist_pipeline.common.files import atomic
 
 README = ROOT / "README.md"
@@ -159,4 +159,4 @@ def table_row(title: str, shown: str, accuracy: float, training: str, machine: s
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -27,7 +27,7 @@ import yaml
 from torch.utils.tensorboard import SummaryWriter
 from workers import run_git
 
-from mnist_pipeline.common.errors import UserError, run
+from mnist_pipeline.common.errors import UserError, run_script
 
 HOST = "127.0.0.1"
 HISTORY, PARAMS, TEST = "metrics/history.csv", "params.yaml", "metrics/test.json"
@@ -106,7 +106,7 @@ def running() -> dict[Path, str]:
     folders = {}
     for process in psutil.process_iter(["cwd", "environ"]):
         if name := (process.info["environ"] or {}).get("DVC_EXP_NAME"):
-            folder = Path(process.info["cwd"])
+            folder = Path(process.info["cwd"] or "/")
             if folder == ROOT or ROOT / ".dvc/tmp" in folder.parents:
                 folders[folder] = name
     return folders
@@ -177,4 +177,4 @@ def flatten(params: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

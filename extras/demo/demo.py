@@ -1,6 +1,6 @@
 """Serve a page on which to draw a digit and see its probabilities: python extras/demo/demo.py
 
-The page is served on 127.0.0.1 only. Drawings are prepared and classified by the same code as the
+The page is served on 127.0.0.1 only. Drawings are converted and classified by the same code as the
 files given to tools/predict.py. Through a forwarded port, the browser asks for another address,
 which --allow names: python extras/demo/demo.py --allow localhost:9000
 """
@@ -22,7 +22,7 @@ from _tool import ROOT
 import torch
 from predict import read_images
 
-from mnist_pipeline.common.errors import UserError, run
+from mnist_pipeline.common.errors import UserError, run_script
 from mnist_pipeline.handwriting.decode import PictureError
 from mnist_pipeline.model.files import ModelSpec, load_model
 from mnist_pipeline.model.inference import Classifier
@@ -160,4 +160,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -33,7 +33,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from workers import not_copied, shares
 
 from extras._clone import Clone, call
-from mnist_pipeline.common.errors import UserError, run
+from mnist_pipeline.common.errors import UserError, run_script
 from mnist_pipeline.common.settings import Settings, read_settings
 from mnist_pipeline.common.yamlfiles import ParamsError, explain, read_yaml
 from mnist_pipeline.raw.sources import DownloadSettings
@@ -87,7 +87,7 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     try:
         with clones_folder() as clones:
-            Search(space, params, options.storage).run(options.trials, options.workers, clones)
+            Search(space, params, options.storage).optimize(options.trials, options.workers, clones)
     except DATABASE_ERRORS as error:  # without the URL, which may hold a password
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise UserError(f"the storage's database cannot be used: {reason}") from None
@@ -174,7 +174,7 @@ class Search:
         self.clones: SimpleQueue[Clone] = SimpleQueue()
         self.failures = 0
 
-    def run(self, num_trials: int, num_workers: int, folder: Path) -> None:
+    def optimize(self, num_trials: int, num_workers: int, folder: Path) -> None:
         """Run trials until this many have finished, here and on machines that share the study."""
         done, started = [TrialState.COMPLETE], [TrialState.COMPLETE, TrialState.RUNNING]
         print(f"{self.name}: {self.count(done)} of {num_trials} trials finished")
@@ -289,4 +289,4 @@ def suggest(trial: optuna.Trial, name: str, values: Range | list[Any]) -> str | 
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

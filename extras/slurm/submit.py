@@ -29,7 +29,7 @@ from dvc.repo.experiments.queue.base import QueueEntry
 from workers import check_pictures
 
 from extras._clone import Clone, call
-from mnist_pipeline.common.errors import UserError, run
+from mnist_pipeline.common.errors import UserError, run_script
 
 JOBS = ROOT / ".dvc/tmp/jobs"
 
@@ -126,4 +126,4 @@ def take_off_queue(name: str, seconds: float = 60) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -9,9 +9,18 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mnist_pipeline.common.errors import UserError
-from mnist_pipeline.common.files import LEFTOVER_AGE, atomic, six_digits, write_csv, write_json
+from mnist_pipeline.common.files import (
+    LEFTOVER_AGE,
+    atomic,
+    six_digits,
+    write_csv,
+    write_json,
+    write_rows,
+)
 
 
 def test_a_file_that_fails_halfway_leaves_the_old_one(tmp_path: Path) -> None:
@@ -89,3 +98,19 @@ def test_six_digits_leave_counts_alone() -> None:
         "loss": 0.123457,
         "lr": 1.23457e-7,
     }
+
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+ROWS = st.lists(st.tuples(st.integers(0, 2**31), NUMBERS, st.none() | NUMBERS), min_size=1)
+
+
+@settings(max_examples=50, deadline=None)
+@given(ROWS)
+def test_rows_are_written_as_tables_are(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, float, float | None]]
+) -> None:
+    folder = tmp_path_factory.mktemp("rows")
+    named = [dict(zip(["epoch", "loss", "accuracy"], row, strict=True)) for row in rows]
+    write_rows(folder / "rows.csv", named)
+    write_csv(folder / "table.csv", pd.DataFrame(named))
+    assert (folder / "rows.csv").read_bytes() == (folder / "table.csv").read_bytes()

@@ -270,3 +270,22 @@ def test_whatever_is_wrong_is_named(
     assume(name != "launcher" or not isinstance(value, str))  # which may be any command
     text = changed(**{name.replace(".", "__"): value})
     assert name in problems(tmp_path_factory.mktemp("params"), text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "stages: 1", "stages: {train: echo}", "stages: [", "stages: {train: {meta: a}}"]
+)
+def test_a_file_that_is_no_pipeline_is_named(tmp_path: Path, text: str) -> None:
+    path = in_pipeline(tmp_path, changed())
+    (tmp_path / "dvc.yaml").write_text(text)
+    with pytest.raises(ParamsError, match=r"dvc\.yaml: not a pipeline of DVC \("):
+        read_settings(path, TrainSettings)
+
+
+def test_empty_and_foreign_lists_of_a_pipeline_have_no_names(tmp_path: Path) -> None:
+    path = in_pipeline(tmp_path, changed())
+    more = {"params": [{"other.yaml": ["a"]}], "meta": None}
+    pipeline = yaml.safe_load((tmp_path / "dvc.yaml").read_text())
+    pipeline["stages"] |= {"more": more, "empty": {"params": None}}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump(pipeline))
+    assert read_settings(path, TrainSettings).epochs == 5

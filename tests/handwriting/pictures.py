@@ -24,7 +24,7 @@ import torch
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from mnist_pipeline.common.errors import run
+from mnist_pipeline.common.errors import run_script
 from mnist_pipeline.handwriting.decode import PictureError
 from mnist_pipeline.handwriting.glyphs import read_glyphs
 from mnist_pipeline.model.files import load_model
@@ -403,4 +403,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

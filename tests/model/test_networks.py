@@ -31,6 +31,8 @@ SPEC = ModelSpec(
     precision="float32",
     loss="cross_entropy",
     dataset="mnist",
+    shape=[1, 28, 28],
+    picture="glyph",
 )
 IMAGES = torch.randint(0, 256, (5, 1, 28, 28), dtype=torch.uint8)
 
@@ -204,7 +206,7 @@ def test_a_model_that_this_code_cannot_build_is_refused(tmp_path: Path, header: 
 
 
 def test_another_dataset_and_other_classes_are_refused() -> None:
-    info = DatasetInfo("mnist", SPEC.classes, 0.1, 0.3)
+    info = DatasetInfo("mnist", SPEC.classes, 0.1, 0.3, [1, 28, 28], "glyph")
     check_dataset(SPEC, info)
     with pytest.raises(UserError, match="dataset: found digits, expected mnist, which the model"):
         check_dataset(SPEC, replace(info, name="digits"))
@@ -222,14 +224,3 @@ def test_a_network_follows_the_shape_of_the_images(spec: ModelSpec, shape: list[
     model = build_model(replace(spec, shape=shape, picture="photo"))
     images = torch.randint(0, 256, (1, *shape), dtype=torch.uint8)
     assert model(images).shape == (1, 10)
-
-
-def test_a_model_file_without_a_shape_is_one_of_mnists_form(tmp_path: Path) -> None:
-    path = tmp_path / "model.safetensors"
-    save_model(path, build_model(SPEC), SPEC, {})
-    weights, header = load_tensors(path)
-    del header["spec"]["shape"], header["spec"]["picture"]
-    save_tensors(path, weights, header)
-    model, spec = load_model(path)
-    assert (spec.shape, spec.picture) == ([1, 28, 28], "glyph")
-    assert model(IMAGES).shape == (5, 10)

@@ -116,7 +116,7 @@ def test_what_shapes_a_run_is_what_dvc_is_told(project: Project) -> None:
     lock = project.read("dvc.lock")["stages"]["train"]["params"]["params.yaml"]
     for choice, block in TrainSettings.choices().items():
         assert inputs.pop(block) == lock.pop(f"{block}.{inputs[choice]}")
-    lock.pop("launcher")  # only the number of processes counts, see runtime.environment
+    lock.pop("launcher")  # only the number of processes counts, see arithmetic.environment
     assert inputs == lock
 
 

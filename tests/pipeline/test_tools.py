@@ -86,7 +86,7 @@ COMPARE_EACH = """
 import contextlib, sys
 
 from compare import main
-from mnist_pipeline.common.errors import run
+from mnist_pipeline.common.errors import run_script
 
 for sides in sys.argv[1:]:
     sys.argv[1:] = sides.split()

@@ -234,6 +234,17 @@ def test_a_cache_that_cannot_be_written_costs_a_warning(
     assert f"{tmp_path}/file/cache: Not a directory; verified files are not kept there" in warning
 
 
+def test_the_home_of_nobody_is_no_wrong_checksum(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MNIST_CACHE", "~nosuchuser/cache")
+    download("mnist", ["~nosuchuser/mnist", mirror.url("good")], tmp_path / "root")
+    (warning,) = warnings(capsys)
+    assert warning.endswith("from ~nosuchuser/mnist: No such file or directory")
+
+
 def test_the_cache_is_where_the_system_keeps_caches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,3 +53,25 @@ def test_portable_arithmetic_alone_pads() -> None:
     weights = list(portable.parameters())
     portable(images).sum().backward()
     assert all(weight.grad is not None for weight in weights), "the weights are the same objects"
+
+
+def test_any_linear_layer_is_padded_and_computes_the_same() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(20, 20, bias=False)
+            self.again = self.first
+            self.attention = nn.MultiheadAttention(20, 2, batch_first=True)
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            x = self.again(self.first(inputs))
+            return self.attention(x, x, x)[0]
+
+    net = Net().eval()
+    inputs = torch.randn(4, 300, 20)
+    expected = net(inputs), net(inputs[:, 0:1]), net.first(inputs[0, 0])
+    prepare_model(net, "portable", CPU, [300, 20])
+    assert {type(net.first), type(net.again)} == {PaddedLinear}
+    assert not net.first.training
+    found = net(inputs), net(inputs[:, 0:1]), net.first(inputs[0, 0])
+    torch.testing.assert_close(found, expected)

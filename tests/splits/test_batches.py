@@ -26,7 +26,10 @@ from mnist_pipeline.splits.batches import (
 )
 from mnist_pipeline.splits.write import save_rows
 
-DESCRIPTION = '{"name": "mnist", "classes": ["0"], "mean": 0.1, "std": 0.3}'
+DESCRIPTION = (
+    '{"name": "mnist", "classes": ["0"], "mean": 0.1, "std": 0.3, "shape": [1, 28, 28],'
+    ' "picture": "glyph"}'
+)
 
 
 def test_one_index_gives_an_image_and_many_a_batch(digits: ImageDataset) -> None:

@@ -42,7 +42,7 @@ def make_trainer(
     if momentum:
         params["optimizers"][params["optimizer"]]["momentum"] = momentum
     checked = TrainSettings.model_validate(params)
-    info = DatasetInfo("mnist", list("0123456789"), 0.5, 0.5)
+    info = DatasetInfo("mnist", list("0123456789"), 0.5, 0.5, [1, 28, 28], "glyph")
     network = build_model(build_spec(checked, info, CPU), checked.seed)
     nothing = ImageDataset(train.data[:0], train.labels[:0])
     return build_trainer(checked, network, train, validation or nothing, CPU)

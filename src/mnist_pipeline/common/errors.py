@@ -22,7 +22,7 @@ class UserError(Exception):
     exit_code = 1
 
 
-def run(main: Callable[[], None]) -> None:
+def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main`; a UserError, an OSError or Ctrl-C ends it with one line."""
     if isinstance(sys.stdout, TextIOWrapper):
         # Show each line of a log at once; escape what is not in the encoding, on Windows cp1252.

@@ -1,11 +1,12 @@
 """Atomic file writes; JSON and CSV; checksums."""
 
+import csv
 import hashlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,15 @@ def write_csv(path: Path, table: "pd.DataFrame") -> None:
     """Write `table` without its index; floats with six significant digits, None as empty."""
     with atomic(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The same for rows of equal keys, without pandas, which takes a moment to import."""
+    with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(rows[0])
+        for row in rows:
+            writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in row.values())
 
 
 def six_digits(metrics: Mapping[str, float | int]) -> dict[str, float | int]:

@@ -125,13 +125,11 @@ def _names_in_pipeline(dvc_yaml: Path) -> set[str]:
     """Names of the settings of all stages: those that a dvc.yaml tracks, and `meta: untracked`."""
     if not dvc_yaml.is_file():
         return set()
+    names: list[object] = []
     try:
-        stages = yaml.safe_load(dvc_yaml.read_text("utf-8"))["stages"].values()
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise ParamsError(dvc_yaml, [f"not a pipeline of DVC: {error}"]) from None
-    names = [
-        name
-        for stage in stages
-        for name in (*stage.get("params", ()), *stage.get("meta", {}).get("untracked", ()))
-    ]
-    return {str(name).partition(".")[0] for name in names}
+        for stage in yaml.safe_load(dvc_yaml.read_text("utf-8"))["stages"].values():
+            names += [*(stage.get("params") or ()), *(stage.get("meta") or {}).get("untracked", ())]
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = " ".join(str(error).split())
+        raise ParamsError(dvc_yaml, [f"not a pipeline of DVC ({problem})"]) from None
+    return {name.partition(".")[0] for name in names if isinstance(name, str)}

@@ -1,7 +1,7 @@
 """A trained model as one file that describes itself: weights, architecture, normalization."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..common.errors import UserError
-from ..splits.batches import MNIST_SHAPE, DatasetInfo
+from ..splits.batches import DatasetInfo
 from .networks import NETWORKS
 from .tensors import load_tensors, save_tensors
 
@@ -26,8 +26,8 @@ class ModelSpec:
     precision: str  # of the arithmetic, float32 or bfloat16; the weights are float32
     loss: str  # a key of LOSSES, which the model was trained with
     dataset: str  # name of the dataset it was trained on
-    shape: list[int] = field(default_factory=MNIST_SHAPE.copy)  # of an image, [C, H, W]
-    picture: str = "glyph"  # what its images were made from, glyph or photo
+    shape: list[int]  # of an image, [C, H, W]
+    picture: str  # what its images were made from, glyph or photo
 
 
 class Normalize(nn.Module):
@@ -73,7 +73,7 @@ def build_model(spec: ModelSpec, seed: int = 0) -> Model:
 def save_model(
     path: Path, model: nn.Module, spec: ModelSpec, environment: Mapping[str, Any]
 ) -> None:
-    """Write weights, spec and `runtime.environment`, which the model was trained in."""
+    """Write weights, spec and `arithmetic.environment`, which the model was trained in."""
     metadata = {"spec": asdict(spec), "environment": dict(environment)}
     save_tensors(path, model.state_dict(), metadata)
 

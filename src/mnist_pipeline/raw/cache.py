@@ -28,11 +28,11 @@ class Cache:
     @classmethod
     def of_user(cls) -> "Cache":
         """The cache of this user, or the folder in MNIST_CACHE; none if that is "off"."""
-        chosen = os.environ.get("MNIST_CACHE")
-        if chosen == "off":
+        setting = os.environ.get("MNIST_CACHE")
+        if setting == "off":
             return cls(None)
-        if chosen:
-            return cls(Path(chosen).expanduser())
+        if setting:
+            return cls(Path(os.path.expanduser(setting)))  # noqa: PTH111, which raises for ~nobody
         return cls(user_cache_path("mnist-pipeline", appauthor=False) / "raw")
 
     def get(self, md5: str, path: Path) -> bool:

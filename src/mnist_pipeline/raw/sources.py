@@ -1,5 +1,6 @@
 """Download raw files: from a cache of the user, mirrors, or the sites that torchvision knows."""
 
+import os
 import shutil
 import socket
 import sys
@@ -153,7 +154,7 @@ def _fetch_from(source: str, missing: list[tuple[str, str]], folder: Path, cache
             if source.startswith(("http://", "https://")):
                 utils.download_url(f"{source.rstrip('/')}/{name}", folder, name, md5)
             else:
-                shutil.copy(Path(source).expanduser() / name, archive)
+                shutil.copy(os.path.join(os.path.expanduser(source), name), archive)  # noqa: PTH111, PTH118
             if not utils.check_integrity(archive, md5):
                 raise RuntimeError  # as download_url does
             cache.put(md5, archive)

@@ -58,6 +58,6 @@ def prepare_model(
     gpus = torch.cuda.device_count() if device.type == "cuda" else 0
     if gpus > 1:
         print(f"Let's use {gpus} GPUs!")
-        print("One process per GPU is faster: see 'launcher' in settings.yaml")
+        print("One process per GPU is faster: see 'launcher' in params.yaml")
         return nn.DataParallel(model)
     return model

@@ -98,7 +98,7 @@ class LocalBatch:
 
     @classmethod
     def of(cls, global_size: int, rank: int, world_size: int) -> "LocalBatch":
-        """The part of a global batch that belongs to a rank."""
+        """The local batch of a rank."""
         local = shard(global_size, rank, world_size)
         count = local.stop - local.start
         return cls(global_size, count, local if count else slice(0, 1))

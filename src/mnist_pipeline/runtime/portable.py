@@ -11,13 +11,16 @@ class PaddedLinear(nn.Linear):
     """
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Inputs [B, in_features] → [B, out_features]."""
-        batch = inputs.shape[0]
+        """Inputs [..., in_features] → [..., out_features]."""
+        if inputs.dim() != 2:
+            product = self(inputs.reshape(-1, self.in_features))
+            return product.reshape(*inputs.shape[:-1], self.out_features)
+        batch = len(inputs)
         rows = self.out_features
         columns = padded(self.in_features)
         inputs = pad(inputs, padded(batch) if self.training else batch, columns)
         weight = pad(self.weight, padded(rows), columns)
-        bias = pad(self.bias[None], 1, padded(rows))[0]
+        bias = None if self.bias is None else pad(self.bias[None], 1, padded(rows))[0]
         product = F.linear(inputs, weight, bias)
         # A slice would be a view, which an activation in place would copy.
         return product if product.shape == (batch, rows) else product[:batch, :rows]
@@ -25,12 +28,12 @@ class PaddedLinear(nn.Linear):
 
 def pad_linear_layers(module: nn.Module) -> None:
     """Replace every nn.Linear in a module by a PaddedLinear with the same weights."""
-    for name, layer in module.named_children():
+    for name, layer in list(module._modules.items()):  # unlike children(), all names of a layer
         if type(layer) is nn.Linear:
             replacement = PaddedLinear(layer.in_features, layer.out_features, device="meta")
             replacement.weight, replacement.bias = layer.weight, layer.bias
-            setattr(module, name, replacement)
-        else:
+            setattr(module, name, replacement.train(layer.training))
+        elif layer is not None:
             pad_linear_layers(layer)
 
 

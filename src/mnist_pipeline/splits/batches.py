@@ -3,7 +3,7 @@
 import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ..common.errors import UserError
 from ..runtime.distributed import LocalBatch, rank, shard, world_size
 from ..runtime.streams import stream_seed
-
-MNIST_SHAPE = [1, 28, 28]
 
 Batch = tuple[Tensor, Tensor]
 """Images uint8 [B, C, H, W] and labels int64 [B]."""
@@ -52,7 +50,7 @@ class ImageDataset(Dataset):
         return (self.transform(images) if self.transform else images), labels
 
     def shard(self) -> "ImageDataset":
-        """The part of the dataset that belongs to this rank; all of it in a single process."""
+        """This rank's shard of the dataset; all of it in a single process."""
         local = shard(len(self), rank(), world_size())
         return ImageDataset(self.data[local], self.labels[local], self.transform)
 
@@ -73,7 +71,7 @@ class BatchSampler(Sampler[Tensor]):
     """Indices of each batch of an epoch, int64 [B]; the last batch may be smaller.
 
     The order is a function of `seed` and the epoch only: other uses of random numbers and the
-    number of workers do not change it. If `sharded`, each rank gets its part of every batch.
+    number of workers do not change it. If `sharded`, each rank gets its local batches.
     """
 
     length: int
@@ -148,8 +146,8 @@ class DatasetInfo:
     classes: list[str]
     mean: float  # of the training pixels in [0, 1]
     std: float
-    shape: list[int] = field(default_factory=MNIST_SHAPE.copy)  # of an image, [C, H, W]
-    picture: str = "glyph"  # what the images were made from, glyph or photo
+    shape: list[int]  # of an image, [C, H, W]
+    picture: str  # what the images were made from, glyph or photo
 
 
 def load_info(folder: Path) -> DatasetInfo:

@@ -33,7 +33,7 @@ from .settings import TrainSettings
 
 @dataclass(eq=False)
 class Trainer:
-    """A run: what is trained, on what, and how. Each loader yields this rank's part of the data."""
+    """A run: what is trained, on what, and how. Each loader yields this rank's shard."""
 
     settings: TrainSettings  # epochs, keep, seed, log_every
     model: nn.Module
@@ -98,34 +98,34 @@ class Trainer:
         """Train on every batch once; return the last one."""
         self.model.train()
         self.criterion.train()
-        for images, labels, part in self.batches(epoch):
+        for images, labels, local in self.batches(epoch):
             logits = self.model(images)  # [B, classes]
             loss = self.criterion(logits, labels)  # []
             self.optimizer.zero_grad()
-            loss.backward(part.weight(loss))
+            loss.backward(local.weight(loss))
             self.optimizer.step()
-            progress.add(loss, logits, labels, part, self.learning_rate)
+            progress.add(loss, logits, labels, local, self.learning_rate)
             self.schedule.step()
         return images, labels
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, LocalBatch]]:
-        """Yield this rank's part of every batch, augmented and on the device.
+        """Yield this rank's local batches, augmented and on the device.
 
-        Images [B, C, H, W], labels int64 [B], and what part of the global batch they are.
+        Images [B, C, H, W], labels int64 [B], and their place in the global batch.
         """
         self.train_loader.sampler.set_epoch(epoch)
         noise = self.noise(epoch)
         sizes = self.train_loader.sampler.sizes()
         for (images, labels), global_size in zip(self.train_loader, sizes, strict=True):
-            part = LocalBatch.of(global_size, rank(), world_size())
-            noise_of_batch = noise(global_size)[:, part.images]
+            local = LocalBatch.of(global_size, rank(), world_size())
+            noise_of_batch = noise(global_size)[:, local.images]
             images = self.augmentation(images.to(self.device), noise_of_batch)
-            yield images, labels.to(self.device), part
+            yield images, labels.to(self.device), local
 
     def noise(self, epoch: int) -> Callable[[int], Tensor]:
         """Seed the random streams of an epoch; return the source of the augmentation's noise.
 
-        Noise is drawn for the global batch, so that it does not depend on the world size.
+        Noise is sampled for the global batch, so that it does not depend on the world size.
         """
         seed = self.settings.seed
         dropout = f"dropout {rank()}" if rank() else "dropout"  # each rank has its own masks

@@ -1,7 +1,7 @@
 """Optimizers: torch's own, by the names in params.yaml.
 
 To add one: a function here, with its settings as keyword-only parameters, its entry in OPTIMIZERS,
-and its block in params.yaml.
+and its block in params.yaml. `fused` takes a step in one pass over the parameters.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,9 +14,6 @@ from ..common.settings import ConflictError, Fraction, NotNegative, Positive
 
 Parameters = Iterable[nn.Parameter]
 Betas = Annotated[list[Fraction], Field(min_length=2, max_length=2)]
-
-
-# fused: one pass over the parameters per step.
 
 
 def sgd(

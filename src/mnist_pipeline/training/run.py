@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import pandas as pd
 import torch
 
-from ..common.files import six_digits, write_csv, write_json
+from ..common.files import six_digits, write_json, write_rows
 from ..common.settings import ConflictError
 from ..model.files import Model, ModelSpec, build_model, save_model
 from ..model.inference import inference_loader
@@ -130,7 +129,7 @@ def build_trainer(
 def write_history(path: Path, history: Sequence[Epoch]) -> None:
     """Write one row per epoch, on one rank per host."""
     if is_local_rank_0():
-        write_csv(path, pd.DataFrame(map(asdict, history)))
+        write_rows(path, [asdict(epoch) for epoch in history])
 
 
 def warn_of_guessing(accuracy: float, train_set: ImageDataset) -> None:

@@ -54,7 +54,7 @@ class TrainSettings(HardwareSettings):
     def inputs(self) -> dict[str, Any]:
         """Every setting that affects the result, with the block of each choice.
 
-        The launcher is left out, because it may differ from host to host; `runtime.environment`
+        The launcher is left out, because it may differ from host to host; `arithmetic.environment`
         records the number of processes.
         """
         blocks = self.choices()
