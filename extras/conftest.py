@@ -11,10 +11,12 @@ from tests.conftest import (
 from tests.pipeline.conftest import (
     clone,
     digits_run,
+    fork_server,
     fresh_clone,
     project,
     project_on_gpus,
     quick_project,
+    real_processes,
     two_processes,
 )
 
@@ -23,6 +25,7 @@ __all__ = [
     "digits",
     "digits_folder",
     "digits_run",
+    "fork_server",
     "fresh_clone",
     "mnist_folder",
     "mnist_mirror",
@@ -30,6 +33,7 @@ __all__ = [
     "project",
     "project_on_gpus",
     "quick_project",
+    "real_processes",
     "same_random_state",
     "two_processes",
 ]

@@ -1,10 +1,16 @@
 """Scratch clones: one with the digits' pipeline already run, copied for each test that asks."""
 
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from ..conftest import shared
+from . import fork_server as fork_server_module
+from .fork_server import write_clients
 from .layouts import make_quick
 from .project import BIN, SMALL, Project, ran
 
@@ -43,7 +49,35 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def fresh_clone(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def fork_server(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let `python` and `dvc` be forks of a process with all imports."""
+
+    def start(folder: Path) -> None:
+        address = Path(tempfile.mkdtemp(prefix="fork")) / "server"  # short: at most 107 characters
+        write_clients(folder, address)
+        # It outlives the worker that starts it, and ends with the process that started all workers.
+        pytest_itself = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+        server = subprocess.Popen(
+            [sys.executable, fork_server_module.__file__, str(address), str(pytest_itself)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"ready\n"
+
+    if sys.platform == "linux":
+        Project.clients = shared(tmp_path_factory, "clients", start)
+
+
+@pytest.fixture
+def real_processes(fork_server: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that are about processes: `python` and `dvc` are no forks."""
+    monkeypatch.setattr(Project, "clients", None)
+
+
+@pytest.fixture(scope="session")
+def fresh_clone(fork_server: None, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The working tree as somebody else finds it. Not to be changed by a test."""
     return Project.copy_of_working_tree(tmp_path_factory.mktemp("clones") / "a fresh clone")
 

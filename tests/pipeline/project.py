@@ -39,6 +39,9 @@ for script in sys.argv[1:]:
 class Project:
     """A project in `folder`; its commands see no network, no user's settings, no MNIST_MIRROR."""
 
+    clients: Path | None = None
+    """Folder of the programs that ask the fork server; None where there is none."""
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         home = folder.parent / f"{folder.name} home"
@@ -46,7 +49,9 @@ class Project:
         nowhere = f"http://127.0.0.1:{free_port()}"
         dropped = ("MNIST_MIRROR", "PYTHONPATH", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
         self.env = {name: value for name, value in os.environ.items() if name not in dropped} | {
-            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join(
+                map(str, filter(None, (self.clients, BIN, os.environ["PATH"])))
+            ),
             "HOME": str(home),
             "XDG_CONFIG_HOME": str(home),
             "DVC_SITE_CACHE_DIR": str(home / "dvc"),
@@ -126,6 +131,11 @@ class Project:
             for path in sorted((self.folder / folder).rglob("*"))
             if path.is_file() and not path.name.startswith(".")
         }
+
+
+def path_with(*folders: Path | None) -> str:
+    """PATH with these folders first."""
+    return os.pathsep.join([*(str(folder) for folder in folders if folder), os.environ["PATH"]])
 
 
 def free_port() -> int:

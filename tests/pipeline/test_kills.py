@@ -11,9 +11,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from mnist_pipeline.model.tensors import load_tensors
 
 from .project import BIN, Project
+
+pytestmark = pytest.mark.usefixtures("real_processes")
 
 # What a run is killed at, in the order of the stages, and how.
 PLACES = {

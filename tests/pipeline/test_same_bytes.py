@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from .project import ALL, Project, ran
+
+pytestmark = pytest.mark.usefixtures("real_processes")
 
 
 def test_forced_again_with_workers_and_another_log(project: Project) -> None:

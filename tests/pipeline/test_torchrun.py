@@ -18,6 +18,8 @@ from mnist_pipeline.splits.batches import load_split
 from .project import Project, free_port
 from .test_kills import start, wait_until
 
+pytestmark = pytest.mark.usefixtures("real_processes")
+
 
 def curve(project: Project) -> list[list[float]]:
     """Loss and accuracy of training and validation, one row per epoch."""

@@ -13,6 +13,8 @@ from mnist_pipeline.splits.batches import load_split
 
 from .project import Project
 
+pytestmark = pytest.mark.usefixtures("real_processes")
+
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 

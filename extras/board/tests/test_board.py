@@ -21,7 +21,7 @@ from tests.pipeline.layouts import larger_repository
 from tests.pipeline.project import BIN, SMALL, Project
 from tests.pipeline.test_report import QUIET
 
-pytestmark = pytest.mark.pipeline
+pytestmark = [pytest.mark.pipeline, pytest.mark.usefixtures("real_processes")]
 
 PATIENCE = 120  # seconds; a busy machine is slow to start a run
 HISTORY = "metrics/history.csv"

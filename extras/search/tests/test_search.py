@@ -27,7 +27,7 @@ from tests.pipeline.test_workers import recorded, threads
 
 from . import postgresql
 
-pytestmark = pytest.mark.pipeline
+pytestmark = [pytest.mark.pipeline, pytest.mark.usefixtures("real_processes")]
 
 SPACE = """
 optimizer: [sgd, adam]

@@ -14,7 +14,7 @@ from tests.pipeline.project import BIN, Project
 
 from . import slurm
 
-pytestmark = pytest.mark.pipeline
+pytestmark = [pytest.mark.pipeline, pytest.mark.usefixtures("real_processes")]
 
 README = Path(__file__).parents[1] / "README.md"
 LAUNCHER = re.search(r"-S 'launcher=\"([^\"]+)\"'", README.read_text("utf-8"))

@@ -1,0 +1,162 @@
+"""Run scripts and DVC as forks of a process that has imported torch and DVC already.
+
+Importing them takes seconds, and the tests start hundreds of processes. Where a process is only a
+means, `python` and `dvc` on the PATH of a test are clients of this server: each hands over its
+arguments, folder, environment and streams, and ends as the fork ends. Only `python SCRIPT ...` and
+`dvc ...` are forks; anything else, such as `python -c`, is started as usual.
+"""
+
+import json
+import os
+import runpy
+import selectors
+import shutil
+import signal
+import socket
+import sys
+import traceback
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+
+import torch
+
+PRELOADED = (
+    "dvc.cli", "dvc.commands.experiments", "dvc.repo", "dvc.repo.experiments", "pandas",
+    "PIL.Image",
+    "pydantic", "safetensors.torch", "scipy.ndimage", "scipy.stats", "sklearn.datasets",
+    "sklearn.model_selection", "torch", "torch._dynamo", "torchvision", "tqdm",
+)  # fmt: skip
+
+CLIENT = """#!{python} -IS
+import json, os, signal, socket, sys
+program, arguments = os.path.basename(sys.argv[0]), sys.argv[1:]
+if program == "python" and not (arguments and arguments[0].endswith(".py")):
+    os.execv({python!r}, [{python!r}, *arguments])
+server = socket.socket(socket.AF_UNIX)
+server.connect({address!r})
+request = json.dumps([program, arguments, os.getcwd(), dict(os.environ)]).encode()
+socket.send_fds(server, [len(request).to_bytes(8, "little")], [0, 1, 2])
+server.sendall(request)
+fork = int.from_bytes(server.recv(8), "little")
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, lambda number, frame: os.kill(fork, number))
+status = int.from_bytes(server.recv(8), "little", signed=True)
+if status < 0:
+    signal.signal(-status, signal.SIG_DFL)
+    os.kill(os.getpid(), -status)
+sys.exit(status)
+"""
+
+
+def write_clients(folder: Path, address: Path) -> None:
+    """Write the programs that ask the server at `address`."""
+    folder.mkdir()
+    for name in ("python", "dvc"):
+        text = CLIENT.format(python=sys.executable, address=str(address))
+        (folder / name).write_text(text, "utf-8")
+        (folder / name).chmod(0o755)
+
+
+def serve(address: str, owner: int) -> None:
+    """Fork for every client, until the process `owner` has ended."""
+    for module in PRELOADED:
+        import_module(module)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(address)
+    listener.listen(64)
+    clients: dict[int, socket.socket] = {}  # by the process ID of their forks
+    selector = selectors.DefaultSelector()
+    selector.register(listener, selectors.EVENT_READ, "listener")
+    selector.register(os.pidfd_open(owner), selectors.EVENT_READ, "owner")
+    print("ready", flush=True)
+    while True:
+        for key, _ in selector.select():
+            if key.data == "owner":
+                shutil.rmtree(Path(address).parent)
+                return
+            if key.data == "listener":
+                client, _ = listener.accept()
+                if fork := start(client, [listener, *clients.values()]):
+                    clients[fork] = client
+                    selector.register(os.pidfd_open(fork), selectors.EVENT_READ, ("ended", fork))
+                    selector.register(client, selectors.EVENT_READ, ("gone", fork))
+                continue
+            event, fork = key.data
+            if event == "ended":
+                selector.unregister(key.fileobj)
+                os.close(key.fd)
+                status = os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1])
+                client = clients.pop(fork)
+                with suppress(KeyError):  # it has gone
+                    selector.unregister(client)
+                with suppress(OSError):
+                    client.sendall(status.to_bytes(8, "little", signed=True))
+                client.close()
+            elif fork in clients:  # the client was killed
+                selector.unregister(key.fileobj)
+                os.kill(fork, signal.SIGKILL)
+
+
+def start(client: socket.socket, others: list[socket.socket]) -> int:
+    """Read a client's request and fork; return the fork's process ID, 0 if the client is gone."""
+    length, streams, _, _ = socket.recv_fds(client, 8, 3)
+    if len(streams) != 3:
+        client.close()
+        return 0
+    request = b""
+    while len(request) < int.from_bytes(length, "little"):
+        request += client.recv(1 << 20)
+    fork = os.fork()
+    if fork == 0:
+        for each in (client, *others):
+            each.close()
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        become(*json.loads(request))
+    for stream in streams:
+        os.close(stream)
+    client.sendall(fork.to_bytes(8, "little"))
+    return fork
+
+
+def become(program: str, arguments: list[str], folder: str, environment: dict[str, str]) -> None:
+    """Be the process that a client asks for; never return."""
+    os.setsid()  # what ends a group of processes must not end the server
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.stdin = os.fdopen(0, encoding="utf-8")
+    sys.stdout = os.fdopen(1, "w", 1, "utf-8", "backslashreplace")
+    sys.stderr = os.fdopen(2, "w", 1, "utf-8", "backslashreplace")
+    torch.set_num_threads(int(environment.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    status: object = 1
+    try:
+        if program == "dvc":
+            from dvc.cli import main
+
+            sys.argv = ["dvc", *arguments]
+            status = main(arguments)
+        else:
+            sys.argv = arguments
+            sys.path[0] = str(Path(arguments[0]).resolve().parent)
+            runpy.run_path(arguments[0], run_name="__main__")
+            status = 0
+    except SystemExit as end:
+        status = end.code
+        if isinstance(status, str):
+            print(status, file=sys.stderr)
+            status = 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
+        os._exit(int(status or 0))  # type: ignore[call-overload]
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], int(sys.argv[2]))
