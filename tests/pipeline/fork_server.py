@@ -2,8 +2,8 @@
 
 Importing them takes seconds, and the tests start hundreds of processes. Where a process is only a
 means, `python` and `dvc` on the PATH of a test are clients of this server: each hands over its
-arguments, folder, environment and streams, and ends as the fork ends. Only `python SCRIPT ...` and
-`dvc ...` are forks; anything else, such as `python -c`, is started as usual.
+arguments, folder, environment and streams, and ends as the fork ends. Only `python SCRIPT ...`,
+`python -m MODULE ...` and `dvc ...` are forks; anything else, such as `python -c`, starts as usual.
 """
 
 import json
@@ -31,7 +31,8 @@ PRELOADED = (
 CLIENT = """#!{python} -IS
 import json, os, signal, socket, sys
 program, arguments = os.path.basename(sys.argv[0]), sys.argv[1:]
-if program == "python" and not (arguments and arguments[0].endswith(".py")):
+first = arguments[0] if arguments else ""
+if program == "python" and first != "-m" and not first.endswith(".py"):
     os.execv({python!r}, [{python!r}, *arguments])
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
@@ -140,10 +141,15 @@ def become(program: str, arguments: list[str], folder: str, environment: dict[st
             sys.argv = ["dvc", *arguments]
             status = main(arguments)
         else:
-            sys.argv = arguments
-            sys.path[0] = str(Path(arguments[0]).resolve().parent)
-            runpy.run_path(arguments[0], run_name="__main__")
             status = 0
+            if arguments[0] == "-m":
+                sys.argv = arguments[1:]
+                sys.path[0] = folder
+                runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+            else:
+                sys.argv = arguments
+                sys.path[0] = str(Path(arguments[0]).resolve().parent)
+                runpy.run_path(arguments[0], run_name="__main__")
     except SystemExit as end:
         status = end.code
         if isinstance(status, str):

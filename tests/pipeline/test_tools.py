@@ -91,7 +91,7 @@ from mnist_pipeline.common.errors import run_script
 for sides in sys.argv[1:]:
     sys.argv[1:] = sides.split()
     with contextlib.suppress(SystemExit):
-        run(main)
+        run_script(main)
 """
 
 
