@@ -63,7 +63,7 @@ export: env-export  ## export the model to models/model.onnx, checked against Py
 # pytest runs one worker per core, so more threads would only wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-check: lint  ## lint, types and unit tests, in about two minutes
+check: lint  ## lint, types and unit tests, in about a minute
 	$(PYTEST) -m "not pipeline"
 
 test: lint  ## lint, types and all tests

@@ -17,6 +17,9 @@ class Mirror(ThreadingHTTPServer):
         self.requested: set[str] = set()
         self.closing = threading.Event()
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that is killed closes its connection; that is no news."""
+
     def url(self, manner: str) -> str:
         return f"http://127.0.0.1:{self.server_port}/{manner}"
 

@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Callable
 from io import BytesIO
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -41,21 +42,21 @@ def padded(image: Image.Image) -> Image.Image:
 def test_mnist_images_lose_no_accuracy(
     mnist_folder: Path, model_file: Path, size: int, kind: str
 ) -> None:
-    """As they are, inverted, padded."""
-    images, labels = load_split(mnist_folder, "test")[:: 100 if size < 300 else 200]
+    """Every third as it is, inverted, padded."""
+    images, labels = load_split(mnist_folder, "test")[:: 50 if size < 300 else 150]
     model, _ = load_model(model_file)
 
     def accuracy(prepared: torch.Tensor) -> float:
         with torch.no_grad():
             return (model(prepared).argmax(1) == labels).double().mean().item()
 
-    for change in (lambda image: image, inverted, padded):
-        prepared = [
-            read_glyph(saved(change(Image.fromarray(image).resize((size, size))), kind), "image")
-            for image in images[:, 0].numpy()
-        ]
-        lost = accuracy(images) - accuracy(torch.from_numpy(np.stack(prepared))[:, None])
-        assert lost <= 0.02, change  # 5,000 PNG files of 28 × 28 lose nothing
+    changes = cycle([lambda image: image, inverted, padded])
+    prepared = [
+        read_glyph(saved(change(Image.fromarray(image).resize((size, size))), kind), "image")
+        for image, change in zip(images[:, 0].numpy(), changes, strict=False)
+    ]
+    lost = accuracy(images) - accuracy(torch.from_numpy(np.stack(prepared))[:, None])
+    assert lost <= 0.015  # 5,000 PNG files of 28 × 28 lose nothing
 
 
 def seven(ink: object, paper: object, mode: str, size: int = 200) -> Image.Image:

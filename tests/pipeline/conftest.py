@@ -10,9 +10,9 @@ import pytest
 
 from ..conftest import shared
 from . import fork_server as fork_server_module
-from .fork_server import write_clients
+from .fork_server import write_environment
 from .layouts import make_quick
-from .project import BIN, SMALL, Project, ran
+from .project import SMALL, VENV, Project, ran
 
 RECORDING = """
 stages:
@@ -50,11 +50,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def fork_server(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Let `python` and `dvc` be forks of a process with all imports."""
+    """An environment for projects whose `python` and `dvc` are forks of a process with imports."""
 
     def start(folder: Path) -> None:
         address = Path(tempfile.mkdtemp(prefix="fork")) / "server"  # short: at most 107 characters
-        write_clients(folder, address)
+        write_environment(folder, VENV, address)
         # It outlives the worker that starts it, and ends with the process that started all workers.
         pytest_itself = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
         server = subprocess.Popen(
@@ -67,13 +67,13 @@ def fork_server(tmp_path_factory: pytest.TempPathFactory) -> None:
         assert server.stdout.readline() == b"ready\n"
 
     if sys.platform == "linux":
-        Project.clients = shared(tmp_path_factory, "clients", start)
+        Project.environment = shared(tmp_path_factory, "environment", start)
 
 
 @pytest.fixture
 def real_processes(fork_server: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests that are about processes: `python` and `dvc` are no forks."""
-    monkeypatch.setattr(Project, "clients", None)
+    monkeypatch.setattr(Project, "environment", VENV)
 
 
 @pytest.fixture(scope="session")
@@ -102,7 +102,7 @@ def two_processes(digits_run: Project, tmp_path_factory: pytest.TempPathFactory)
     def build(folder: Path) -> None:
         project = digits_run.copy(folder)
         project.set_params(
-            epochs=12, model="cnn", augmentation="affine", keep="best",
+            epochs=5, model="cnn", augmentation="affine", keep="best",
             launcher="torchrun --standalone --nproc-per-node 2",
         )  # fmt: skip
         output = project.dvc("repro", "--single-item", "train", OMP_NUM_THREADS="1")
@@ -144,7 +144,7 @@ def project_on_gpus(clone: Project, tmp_path: Path) -> Project:
     clone.env |= {"PATH": f"{tmp_path / 'bin'}:{clone.env['PATH']}", "MEETING": str(tmp_path / "m")}
     clone.env.pop("CUDA_VISIBLE_DEVICES", None)
     (tmp_path / "m").mkdir()
-    (clone.folder / ".venv").symlink_to(BIN.parent)
+    clone.install()
     (clone.folder / "dvc.yaml").write_text(RECORDING)
     (clone.folder / "record.py").write_text(RECORD)
     clone.commit("a stage that records its environment")

@@ -1,11 +1,13 @@
 """Run scripts and DVC as forks of a process that has imported torch and DVC already.
 
 Importing them takes seconds, and the tests start hundreds of processes. Where a process is only a
-means, `python` and `dvc` on the PATH of a test are clients of this server: each hands over its
-arguments, folder, environment and streams, and ends as the fork ends. Only `python SCRIPT ...`,
+means, `python` and `dvc` in the environment of a test are clients of this server: each hands over
+its arguments, folder, environment and streams, and ends as the fork ends. What signals or kills a
+client does the same to its fork and to what that has started. Only `python SCRIPT ...`,
 `python -m MODULE ...` and `dvc ...` are forks; anything else, such as `python -c`, starts as usual.
 """
 
+import gc
 import json
 import os
 import runpy
@@ -18,30 +20,37 @@ import traceback
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 
 import torch
+from dvc.ui import colorama
 
 PRELOADED = (
-    "dvc.cli", "dvc.commands.experiments", "dvc.repo", "dvc.repo.experiments", "pandas",
-    "PIL.Image",
-    "pydantic", "safetensors.torch", "scipy.ndimage", "scipy.stats", "sklearn.datasets",
+    "celery.app.amqp", "celery.backends.filesystem", "celery.concurrency.thread",
+    "celery.fixups.django", "celery.loaders.app", "celery.worker.control", "dulwich.porcelain",
+    "fsspec.implementations.dirfs", "hydra.compose", "hydra._internal.config_loader_impl",
+    "kombu.pidbox", "kombu.transport.filesystem", "networkx", "omegaconf", "pandas", "PIL.Image",
+    "pydantic", "pyparsing", "requests", "rich.json", "rich.status", "ruamel.yaml",
+    "safetensors.torch", "scipy.ndimage", "scipy.stats", "shelve", "sklearn.datasets",
     "sklearn.model_selection", "torch", "torch._dynamo", "torchvision", "tqdm",
 )  # fmt: skip
+"""What scripts and DVC import; DVC imports most of it, and of its own, as late as it can."""
+WHOLE = ("dvc", "dvc_data", "dvc_objects", "dvc_render", "dvc_task", "scmrepo")
 
 CLIENT = """#!{python} -IS
 import json, os, signal, socket, sys
-program, arguments = os.path.basename(sys.argv[0]), sys.argv[1:]
+path, *arguments = sys.argv
 first = arguments[0] if arguments else ""
-if program == "python" and first != "-m" and not first.endswith(".py"):
+if os.path.basename(path) != "dvc" and first != "-m" and not first.endswith(".py"):
     os.execv({python!r}, [{python!r}, *arguments])
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
-request = json.dumps([program, arguments, os.getcwd(), dict(os.environ)]).encode()
+request = json.dumps([os.path.abspath(path), arguments, os.getcwd(), dict(os.environ)]).encode()
 socket.send_fds(server, [len(request).to_bytes(8, "little")], [0, 1, 2])
 server.sendall(request)
 fork = int.from_bytes(server.recv(8), "little")
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-    signal.signal(number, lambda number, frame: os.kill(fork, number))
+    signal.signal(number, lambda number, frame: os.killpg(fork, number))
 status = int.from_bytes(server.recv(8), "little", signed=True)
 if status < 0:
     signal.signal(-status, signal.SIG_DFL)
@@ -50,19 +59,29 @@ sys.exit(status)
 """
 
 
-def write_clients(folder: Path, address: Path) -> None:
-    """Write the programs that ask the server at `address`."""
-    folder.mkdir()
+def write_environment(folder: Path, real: Path, address: Path) -> None:
+    """Make a virtual environment like a real one, in which the server at `address` is asked."""
+    (folder / "bin").mkdir(parents=True)
+    for path in real.glob("bin/*"):
+        (folder / "bin" / path.name).symlink_to(path)
+    for path in real.glob("[!b.]*"):
+        (folder / path.name).symlink_to(path)
     for name in ("python", "dvc"):
-        text = CLIENT.format(python=sys.executable, address=str(address))
-        (folder / name).write_text(text, "utf-8")
-        (folder / name).chmod(0o755)
+        program = folder / "bin" / name
+        program.unlink()
+        program.write_text(CLIENT.format(python=sys.executable, address=str(address)), "utf-8")
+        program.chmod(0o755)
 
 
 def serve(address: str, owner: int) -> None:
     """Fork for every client, until the process `owner` has ended."""
     for module in PRELOADED:
         import_module(module)
+    for package in WHOLE:
+        for found in walk_packages(import_module(package).__path__, f"{package}.", lambda _: None):
+            if "__" not in found.name:  # such as __main__
+                with suppress(ImportError):  # of what DVC needs on request only
+                    import_module(found.name)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen(64)
@@ -70,6 +89,7 @@ def serve(address: str, owner: int) -> None:
     selector = selectors.DefaultSelector()
     selector.register(listener, selectors.EVENT_READ, "listener")
     selector.register(os.pidfd_open(owner), selectors.EVENT_READ, "owner")
+    gc.freeze()  # a collection in a fork would copy all that it looks at
     print("ready", flush=True)
     while True:
         for key, _ in selector.select():
@@ -96,7 +116,8 @@ def serve(address: str, owner: int) -> None:
                 client.close()
             elif fork in clients:  # the client was killed
                 selector.unregister(key.fileobj)
-                os.kill(fork, signal.SIGKILL)
+                kill = os.killpg if os.getpgid(fork) == fork else os.kill
+                kill(fork, signal.SIGKILL)
 
 
 def start(client: socket.socket, others: list[socket.socket]) -> int:
@@ -110,32 +131,39 @@ def start(client: socket.socket, others: list[socket.socket]) -> int:
         request += client.recv(1 << 20)
     fork = os.fork()
     if fork == 0:
-        for each in (client, *others):
+        for each in others:
             each.close()
+        os.setsid()  # a group of its own, as that of a client is not the server's
+        with suppress(OSError):  # it has been killed, as this fork is about to be
+            client.sendall(os.getpid().to_bytes(8, "little"))
+        client.close()
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
         become(*json.loads(request))
     for stream in streams:
         os.close(stream)
-    client.sendall(fork.to_bytes(8, "little"))
     return fork
 
 
 def become(program: str, arguments: list[str], folder: str, environment: dict[str, str]) -> None:
     """Be the process that a client asks for; never return."""
-    os.setsid()  # what ends a group of processes must not end the server
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
     sys.stdin = os.fdopen(0, encoding="utf-8")
-    sys.stdout = os.fdopen(1, "w", 1, "utf-8", "backslashreplace")
-    sys.stderr = os.fdopen(2, "w", 1, "utf-8", "backslashreplace")
+    encoding = environment.get("PYTHONIOENCODING", "utf-8")
+    sys.stdout = os.fdopen(1, "w", 1, encoding, "backslashreplace")
+    sys.stderr = os.fdopen(2, "w", 1, encoding, "backslashreplace")
+    colorama.init()  # DVC's imports have done so with the streams of the server
+    if Path(program).name != "dvc":
+        colorama.deinit()
     torch.set_num_threads(int(environment.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.executable = str(Path(program).with_name("python"))
     status: object = 1
     try:
-        if program == "dvc":
+        if Path(program).name == "dvc":
             from dvc.cli import main
 
             sys.argv = ["dvc", *arguments]

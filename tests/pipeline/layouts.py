@@ -4,7 +4,7 @@ import shutil
 from copy import copy
 from pathlib import Path
 
-from .project import BIN, Project
+from .project import Project
 from .test_folder import write_pictures
 
 TRAIN = """
@@ -27,7 +27,7 @@ shutil.copytree("kept/metrics/pictures", "metrics/pictures", dirs_exist_ok=True)
 
 def make_quick(project: Project) -> None:
     """Replace the stages of the digits' run by some that copy its results."""
-    (project.folder / ".venv").symlink_to(BIN.parent)
+    project.install()
     for name in ("models", "metrics"):
         shutil.copytree(project.folder / name, project.folder / "kept" / name)
         for ignored in (project.folder / "kept" / name).rglob(".gitignore"):
@@ -58,7 +58,7 @@ def worktree(quick_project: Project, tmp_path: Path) -> Project:
     main = quick_project.copy(tmp_path / "main")
     project = Project(tmp_path / "worktree")
     main.run("git", "worktree", "add", "--quiet", "-b", "side", str(project.folder))
-    (project.folder / ".venv").symlink_to(BIN.parent)
+    project.install()
     (project.folder / "README.md").write_text("Another branch.\n")
     project.commit("another branch")
     cache = str(main.folder / ".dvc/cache")  # each worktree has its own, unless told otherwise
@@ -71,7 +71,7 @@ def shallow_clone(quick_project: Project, tmp_path: Path) -> Project:
     project = Project(tmp_path / "shallow")
     url = quick_project.folder.as_uri()
     quick_project.run("git", "clone", "--quiet", "--depth=1", url, str(project.folder))
-    (project.folder / ".venv").symlink_to(BIN.parent)
+    project.install()
     project.dvc("cache", "dir", "--local", str(quick_project.folder / ".dvc/cache"))
     project.dvc("checkout")
     return project
@@ -90,7 +90,7 @@ def submodule_with_hooks_and_pictures_under_dvc(quick_project: Project, tmp_path
     team.run(*add, str(upstream.folder), "project")
     project = copy(team)
     project.folder = team.folder / "project"
-    (project.folder / ".venv").symlink_to(BIN.parent)
+    project.install()
     project.dvc("cache", "dir", "--local", str(upstream.folder / ".dvc/cache"))
 
     hook = tmp_path / "hooks/pre-push"

@@ -14,6 +14,7 @@ from ruamel.yaml import YAML  # what dvc reads YAML with
 from ..conftest import CHOSEN
 
 ROOT = Path(__file__).resolve().parents[2]
+VENV = Path(sys.prefix)
 BIN = Path(sys.executable).parent  # not resolved: the environment's, not the base interpreter's
 
 ALL = ["download", "preprocess", "train", "evaluate"]
@@ -21,26 +22,12 @@ ALL = ["download", "preprocess", "train", "evaluate"]
 # On the digits a training of moments, by settings of their own.
 SMALL = CHOSEN | {"dataset": "digits", "optimizer": "adam", "epochs": 3, "log_every": 20}
 
-# Scripts one after the other, in an interpreter that imports torch once.
-RUN_SCRIPTS = """
-import gc, runpy, sys
-from pathlib import Path
-
-for script in sys.argv[1:]:
-    sys.path[0] = str(Path(script).parent)
-    try:
-        runpy.run_path(script, run_name="__main__")
-    except SystemExit as end:
-        print("exit code", end.code, flush=True)
-    gc.unfreeze()
-"""
-
 
 class Project:
     """A project in `folder`; its commands see no network, no user's settings, no MNIST_MIRROR."""
 
-    clients: Path | None = None
-    """Folder of the programs that ask the fork server; None where there is none."""
+    environment = VENV
+    """What commands find on PATH; with a fork server, an environment like it that asks there."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -49,9 +36,7 @@ class Project:
         nowhere = f"http://127.0.0.1:{free_port()}"
         dropped = ("MNIST_MIRROR", "PYTHONPATH", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
         self.env = {name: value for name, value in os.environ.items() if name not in dropped} | {
-            "PATH": os.pathsep.join(
-                map(str, filter(None, (self.clients, BIN, os.environ["PATH"])))
-            ),
+            "PATH": os.pathsep.join([str(self.environment / BIN.name), os.environ["PATH"]]),
             "HOME": str(home),
             "XDG_CONFIG_HOME": str(home),
             "DVC_SITE_CACHE_DIR": str(home / "dvc"),
@@ -82,6 +67,10 @@ class Project:
         shutil.copytree(self.folder, folder, symlinks=True)
         return Project(folder)
 
+    def install(self, environment: Path | None = None) -> None:
+        """Give it an environment in place of an installation of minutes."""
+        (self.folder / ".venv").symlink_to(environment or self.environment)
+
     def run(self, *command: str, status: int | None = 0, cwd: str | None = None, **env: str) -> str:
         """Run a command in the project; its output, both streams in their order."""
         done = subprocess.run(
@@ -103,7 +92,9 @@ class Project:
     def stages(self, *names: str, cwd: str | None = None) -> str:
         """Run the scripts of stages; their output, with the exit code of each that failed."""
         scripts = [str(self.folder / f"stages/{name}.py") for name in names]
-        return self.run("python", "-c", RUN_SCRIPTS, *scripts, cwd=cwd)
+        return self.run(
+            "python", str(Path(__file__).with_name("run_scripts.py")), *scripts, cwd=cwd
+        )
 
     def commit(self, message: str) -> None:
         self.run("git", "add", "--all")
@@ -131,11 +122,6 @@ class Project:
             for path in sorted((self.folder / folder).rglob("*"))
             if path.is_file() and not path.name.startswith(".")
         }
-
-
-def path_with(*folders: Path | None) -> str:
-    """PATH with these folders first."""
-    return os.pathsep.join([*(str(folder) for folder in folders if folder), os.environ["PATH"]])
 
 
 def free_port() -> int:

@@ -2,79 +2,48 @@
 
 import re
 import shutil
-from pathlib import Path
 
 import pytest
 
-from .project import BIN, ROOT, Project
+from .project import ROOT, Project
 
 EXTRAS = sorted(path.parent.name for path in ROOT.glob("extras/*/targets.mk"))
 
-# What knows of files and packages; that of the library does not change.
-KNOWING = "tests/test_docs.py tests/test_extras.py tests/test_imports.py tests/test_requirements.py"
-
-# Minutes of tests of the library alone, which a test holds to name no extra.
-UNTOUCHED = [f"--ignore=tests/{name}" for name in ("handwriting", "model", "runtime", "training")]
-
-
-def delete(project: Project, *extras: str) -> set[str]:
-    """Delete extras; the targets that `make` listed for them."""
-    (project.folder / ".venv").symlink_to(BIN.parent)
-    before = targets_of(project)
-    project.run("git", "rm", "-r", "--quiet", *(f"extras/{name}" for name in extras))
-    after = targets_of(project)
-    assert after < before
-    assert {"help", "repro", "lint", "check", "lock"} < after
-    return before - after
-
-
-def keep_types(project: Project) -> None:
-    """Let mypy check again only what is not as it was when it checked this project."""
-    if (ROOT / ".mypy_cache").exists():
-        shutil.copytree(ROOT / ".mypy_cache", project.folder / ".mypy_cache")
+PACKAGES = "import env; print(env.packages('dev'))"
 
 
 def targets_of(project: Project) -> set[str]:
     return set(re.findall(r"^make (\w+) ", project.run("make"), re.MULTILINE))
 
 
-def pytest_in(project: Project, *arguments: str) -> str:
-    return project.run("python", "-m", "pytest", "-q", "--numprocesses=0", *arguments)
+def pytest_in(project: Project, *arguments: str) -> None:
+    project.run("python", "-m", "pytest", "-q", "--numprocesses=0", *arguments)
 
 
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_one_is_deleted(clone: Project, extra: str) -> None:
+    """Its targets go. That nothing else needs it, tests/test_extras.py shows."""
     mine = (clone.folder / "extras" / extra / "targets.mk").read_text()
-    gone = delete(clone, extra)
-    assert gone == set(re.findall("^([a-z]+):.*## ", mine, re.MULTILINE))
-    clone.run("ruff", "check")
-    clone.run("ruff", "format", "--check")
-    pytest_in(clone, "--collect-only")
-    pytest_in(clone, *KNOWING.split())
+    before = targets_of(clone)
+    clone.run("git", "rm", "-r", "--quiet", f"extras/{extra}")
+    assert before - targets_of(clone) == set(re.findall("^([a-z]+):.*## ", mine, re.MULTILINE))
 
 
-def test_all_are_deleted(clone: Project) -> None:
+def test_all_are_deleted_and_then_the_folder(clone: Project) -> None:
+    clone.install()
     packages = clone.folder.glob("extras/*/pyproject.toml")
-    declared = {str(path.relative_to(clone.folder)) for path in packages}
-    delete(clone, *EXTRAS)
-    keep_types(clone)
-    clone.run("make", "lint")
-    pytest_in(clone, "--collect-only")
-    pytest_in(clone, "-m", "not pipeline", *UNTOUCHED)
+    declared = [str(path.relative_to(clone.folder)) for path in packages]
+    clone.run("git", "rm", "-r", "--quiet", *(f"extras/{name}" for name in EXTRAS))
+    assert {"help", "repro", "lint", "check", "lock"} < targets_of(clone)
     asked = clone.run("make", "--dry-run", "env", "lock")
     installed = clone.run("python", "-c", PACKAGES, cwd=str(clone.folder / "tools"))
     for file in declared:
         assert file not in asked + installed
-
-
-PACKAGES = "import env; print(env.packages('dev'))"
-
-
-def test_without_the_folder_too(clone: Project) -> None:
-    (clone.folder / ".venv").symlink_to(BIN.parent)
-    clone.run("git", "rm", "-r", "--quiet", "extras")
-    assert not Path(clone.folder / "extras").exists()
-    clone.run("make")
-    keep_types(clone)
-    clone.run("mypy")
     pytest_in(clone, "--collect-only")
+
+    clone.run("git", "rm", "-r", "--quiet", "extras")
+    if (ROOT / ".mypy_cache").exists():  # mypy checks again only what is not as it was there
+        shutil.copytree(ROOT / ".mypy_cache", clone.folder / ".mypy_cache")
+    clone.run("make", "lint")
+    pytest_in(clone, "--collect-only")
+    pytest_in(clone, "tests/test_docs.py", "tests/test_requirements.py")

@@ -4,7 +4,7 @@ import json
 import shlex
 from pathlib import Path
 
-from .project import BIN, Project, ran
+from .project import Project, ran
 from .test_stale import wait_for_queue
 
 
@@ -64,7 +64,7 @@ def test_plots_draw_without_options(project: Project) -> None:
 
 def test_two_experiments_on_two_workers(project: Project) -> None:
     """A grid over what preprocess reads too: it runs once, as one experiment of it came first."""
-    (project.folder / ".venv").symlink_to(BIN.parent)
+    project.install()
     split = ("-S", "validation_fraction=0.2")
     project.dvc("exp", "run", "--temp", *split, "preprocess")
     grid = ("-S", "seed=1,2", "-S", "epochs=1")

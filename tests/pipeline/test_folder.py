@@ -13,7 +13,7 @@ from mnist_pipeline.common.errors import UserError
 from mnist_pipeline.handwriting.decode import PictureError
 from mnist_pipeline.splits.folders import read_folder
 
-from .project import BIN, Project, ran
+from .project import Project, ran
 from .test_stale import stale
 
 
@@ -106,7 +106,7 @@ def test_photos_in_colour_go_through_the_pipeline(clone: Project, tmp_path: Path
 
 
 def test_pictures_that_an_experiment_would_not_have_are_named(clone: Project) -> None:
-    (clone.folder / ".venv").symlink_to(BIN.parent)
+    clone.install()
     write_pictures(clone.folder / "shapes", NAMES, 2)
     sentence = "folder: shapes is tracked by neither Git nor DVC"
     settings = ["-S", "dataset=folder", "-S", "folder=shapes"]

@@ -11,13 +11,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import pytest
-
 from mnist_pipeline.model.tensors import load_tensors
+from mnist_pipeline.raw.sources import remote_files
 
-from .project import BIN, Project
-
-pytestmark = pytest.mark.usefixtures("real_processes")
+from ..mirror import serve
+from .project import BIN, ROOT, VENV, Project
 
 # What a run is killed at, in the order of the stages, and how.
 PLACES = {
@@ -31,12 +29,13 @@ OUR_FRAME = re.compile(r'File ".*/(stages|mnist_pipeline)/')  # in a traceback; 
 
 
 def start(project: Project, log: Path, *command: str) -> subprocess.Popen[bytes]:
-    """A command as the leader of a process group of its own."""
+    """A command as the leader of a process group of its own; no process of it is a fork of ours."""
+    path = os.pathsep.join([str(BIN), project.env["PATH"]])
     with log.open("wb") as file:
         return subprocess.Popen(
             command,
             cwd=project.folder,
-            env=project.env,
+            env=project.env | {"PATH": path},
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -45,8 +44,8 @@ def start(project: Project, log: Path, *command: str) -> subprocess.Popen[bytes]
 
 
 def test_a_kill_in_every_stage(project: Project, tmp_path: Path) -> None:
-    project.set_params(epochs=20, batch_size=8)  # long enough to be killed in
-    (project.folder / ".venv").symlink_to(BIN.parent)
+    project.set_params(epochs=6, batch_size=8)  # long enough to be killed in
+    project.install(VENV)
     project.dvc("repro")
     expected, lock = project.outs(), (project.folder / "dvc.lock").read_bytes()
     for out in ("data/raw", "data/processed", "metrics", ".dvc/cache", ".dvc/tmp"):
@@ -73,6 +72,28 @@ def test_a_kill_in_every_stage(project: Project, tmp_path: Path) -> None:
     output = "".join(log.read_text() for log in logs)
     assert "Resuming after epoch" in output
     assert not OUR_FRAME.search(output), output
+
+
+def test_a_kill_in_the_middle_of_a_download(
+    clone: Project, mnist_mirror: str, tmp_path: Path
+) -> None:
+    clone.env["MNIST_CACHE"] = str(tmp_path / "cache")
+    clone.dvc("repro", "download", MNIST_MIRROR=str((ROOT / mnist_mirror).resolve()))
+    expected = clone.outs()
+    _, files = remote_files("mnist")
+    content = {name: (tmp_path / "cache" / md5).read_bytes() for name, md5 in files}
+    clone.env["MNIST_CACHE"] = "off"
+    with serve(content) as mirror:
+        clone.env["MNIST_MIRROR"] = mirror.url("stalls")
+        process = start(clone, tmp_path / "log", "dvc", "repro", "--force", "download")
+        half = partial(is_there, clone.folder, "data/.raw.*.partial/MNIST/raw/*.gz")
+        wait_until(half, process)
+        kill(process, signal.SIGKILL)
+        assert half(), "killed in mid-write"
+        assert not (clone.folder / "data/raw").exists()
+        clone.dvc("repro", "download", MNIST_MIRROR=mirror.url("good"))
+    assert clone.outs() == expected
+    assert clone.run("git", "status", "--porcelain", "data", "dvc.lock") == ""
 
 
 def is_there(folder: Path, pattern: str) -> bool:
@@ -103,7 +124,7 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) 
 
 
 def test_a_half_written_table_of_locks_is_no_obstacle(project: Project) -> None:
-    (project.folder / ".venv").symlink_to(BIN.parent)
+    project.install()
     (project.folder / ".dvc/tmp/rwlock").write_text('{"write": {')
     assert "JSON structure is corrupted" in project.dvc("repro", status=None)
     assert "up to date" in project.run("make", "repro")

@@ -1,12 +1,12 @@
 """The two commands of the README, where nothing can be reached and where a mirror can."""
 
 from ..mirror import serve
-from .project import ALL, BIN, Project, ran
+from .project import ALL, Project, ran
 
 
 def with_environment(project: Project) -> Project:
     """Give the clone this environment in place of an installation of minutes."""
-    (project.folder / ".venv").symlink_to(BIN.parent)
+    project.install()
     return project
 
 

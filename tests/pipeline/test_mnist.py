@@ -1,30 +1,13 @@
 """The default pipeline on real MNIST, where MNIST_MIRROR names it."""
 
-import hashlib
 import json
 import re
 from pathlib import Path
 
 import pytest
-import torch
 
-from mnist_pipeline.model.tensors import load_tensors
-
+from .digest import this_processor, weights_digest
 from .project import ROOT, Project, ran
-
-
-def weights_digest(model: Path) -> str:
-    """SHA-256 over the bytes of the weights in the order of their names, first twelve digits."""
-    weights = load_tensors(model)[0]
-    content = b"".join(weights[name].numpy().tobytes() for name in sorted(weights))
-    return hashlib.sha256(content).hexdigest()[:12]
-
-
-def this_processor() -> str:
-    """Name and widest instructions of the processor, as docs/reliability.md lists them."""
-    cpu = torch.cpu.get_capabilities()
-    widest = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16") if cpu.get(name)]
-    return f"{cpu['cpu_name']}, {' '.join(widest) or cpu['architecture']}"
 
 
 def seen_digests() -> dict[str, str]:
@@ -45,20 +28,19 @@ def test_real_mnist_end_to_end(fresh_clone: Project, mnist_mirror: str, tmp_path
     accuracy = project.read("metrics/test.json")["accuracy"]
     assert f"Accuracy of the model on the 10000 test images: {100 * accuracy:.2f}%" in output
     assert accuracy >= 0.92
-    errors = project.read("metrics/test.json")["errors"]
-    assert f"{errors} errors in 10000 test images" in project.run("python", "tools/by_hand.py")
     digest = weights_digest(project.folder / "models/model.safetensors")
     changed = project.run("git", "status", "--porcelain")
     assert ran(project.dvc("repro")) == []
     project.commit("the default run")
 
-    assert ran(project.dvc("exp", "run", "-S", "optimizer=rmsprop")) == ["train", "evaluate"]
-    assert project.read("metrics/test.json")["accuracy"] >= 0.97
-    assert json.loads(project.dvc("params", "diff", "--json")) == {
-        "params.yaml": {"optimizer": {"old": "sgd", "new": "rmsprop"}}
-    }
+    settings = ("-S", "optimizer=rmsprop", "-S", "epochs=2")
+    assert ran(project.dvc("exp", "run", *settings)) == ["train", "evaluate"]
+    assert project.read("metrics/test.json")["accuracy"] >= 0.95
+    changes = json.loads(project.dvc("params", "diff", "--json"))["params.yaml"]
+    assert changes["optimizer"] == {"old": "sgd", "new": "rmsprop"}
+    assert set(changes) == {"optimizer", "epochs"}
     changes = json.loads(project.dvc("metrics", "diff", "--json"))
-    assert changes["metrics/test.json"]["accuracy"]["diff"] > 0.04
+    assert changes["metrics/test.json"]["accuracy"]["diff"] > 0.02
     if this_processor() not in seen_digests():
         pytest.skip(f"no row for '{this_processor()}' in docs/reliability.md: digest {digest}")
     assert (digest, changed) == (seen_digests()[this_processor()], "")

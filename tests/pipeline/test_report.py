@@ -8,15 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 from scipy.stats import binomtest
 
+from ..browser import chromium
 from .project import Project
 
-QUIET = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    " --disable-component-update --disable-sync"
-)
 VIEWS = {
     "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}},
     "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 900}},
@@ -33,14 +30,9 @@ BACKGROUND = "getComputedStyle(document.body).backgroundColor"
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("needs a chromium on the PATH")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=QUIET.split())
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 def report(project: Project) -> str:
@@ -48,7 +40,7 @@ def report(project: Project) -> str:
     return (project.folder / "reports/index.html").read_text("utf-8")
 
 
-def test_report_of_an_experiment_in_every_view(project: Project, chromium: Browser) -> None:
+def test_report_of_an_experiment_in_every_view(project: Project, browser: Browser) -> None:
     before = project.read("metrics/test.json")["accuracy"]
     project.dvc("exp", "run", "-S", "optimizer=rmsprop", "--name", "other")
     low, high = interval(project)
@@ -57,7 +49,7 @@ def test_report_of_an_experiment_in_every_view(project: Project, chromium: Brows
     address = (project.folder / "reports/index.html").as_uri()
     seen, backgrounds = [], set()
     for view in VIEWS.values():
-        context = chromium.new_context(offline=True, **view)  # type: ignore[arg-type]
+        context = browser.new_context(offline=True, **view)  # type: ignore[arg-type]
         page = context.new_page()
         page.on("console", lambda message: seen.append(message.text))
         page.on("pageerror", lambda error: seen.append(str(error)))

@@ -6,12 +6,10 @@ import pytest
 
 from .project import ALL, Project, ran
 
-pytestmark = pytest.mark.usefixtures("real_processes")
-
 
 def test_forced_again_with_workers_and_another_log(project: Project) -> None:
     before = project.outs(), (project.folder / "dvc.lock").read_bytes()
-    project.set_params(num_workers=4, log_every=3)
+    project.set_params(num_workers=2, log_every=3)
     assert ran(project.dvc("repro", "--force")) == ALL
     assert (project.outs(), (project.folder / "dvc.lock").read_bytes()) == before
 
@@ -22,6 +20,7 @@ def test_by_hand_from_anywhere(project: Project) -> None:
     assert project.outs() == before
 
 
+@pytest.mark.usefixtures("real_processes")
 def test_with_workers_that_are_not_forked(project: Project, tmp_path: Path) -> None:
     """As on macOS: a worker imports the script again."""
     before = project.outs()

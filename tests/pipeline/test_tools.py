@@ -18,7 +18,7 @@ from mnist_pipeline.model.inference import inference_loader, predict_logits
 from mnist_pipeline.model.losses import LOSSES
 from mnist_pipeline.splits.batches import load_split
 
-from .project import BIN, Project
+from .project import Project
 
 PREDICTIONS = "metrics/predictions.csv"
 
@@ -96,7 +96,7 @@ for sides in sys.argv[1:]:
 
 
 def test_experiments_vote_and_are_compared(project: Project) -> None:
-    (project.folder / ".venv").symlink_to(BIN.parent)
+    project.install()
     correct = [read_correct(project)]
     for settings in (["seed=1"], ["seed=2", "epochs=1"]):
         changes = [f"--set-param={setting}" for setting in settings]

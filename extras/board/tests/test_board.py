@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import time
@@ -15,13 +14,13 @@ from urllib.parse import urlencode
 from urllib.request import urlopen
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
+from tests.browser import chromium
 from tests.pipeline.layouts import larger_repository
-from tests.pipeline.project import BIN, SMALL, Project
-from tests.pipeline.test_report import QUIET
+from tests.pipeline.project import SMALL, Project
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.usefixtures("real_processes")]
+pytestmark = pytest.mark.pipeline
 
 PATIENCE = 120  # seconds; a busy machine is slow to start a run
 HISTORY = "metrics/history.csv"
@@ -81,7 +80,7 @@ def board_of(project: Project) -> Iterator[Board]:
 def running(project: Project, *command: str) -> Iterator["subprocess.Popen[str]"]:
     """Run a command until the end of the block, which kills it and its children."""
     process = subprocess.Popen(
-        [str(BIN / command[0]), *command[1:]],
+        command,
         cwd=project.folder,
         env=project.env,
         stdout=subprocess.PIPE,
@@ -113,15 +112,11 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def test_a_run_appears_in_the_page_and_leaves_it_when_it_is_killed(project: Project) -> None:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("needs a chromium on the PATH")
     project.dvc("exp", "save", "--name", "finished")
     write_history(project, 0.125, 0.25)
     expect.set_options(timeout=PATIENCE * 1000)
-    with board_of(project) as board, sync_playwright() as playwright:
+    with board_of(project) as board, chromium() as browser:
         wait_until(lambda: board.runs() == {"main", "finished", "workspace"})
-        browser = playwright.chromium.launch(executable_path=chromium, args=QUIET.split())
         page = browser.new_page()
         page.goto(board.address)
         for name in ("main", "finished", "workspace"):
@@ -136,14 +131,13 @@ def test_a_run_appears_in_the_page_and_leaves_it_when_it_is_killed(project: Proj
             assert "test/accuracy" not in board.tags("started (running)")
             wait_until(lambda: board.params("started (running)").get("epochs") == 100000)
         wait_until(lambda: board.runs() == {"main", "finished", "workspace"})
-        browser.close()
 
 
 def test_a_history_is_shown_with_the_params_of_its_own_run(project: Project) -> None:
     with board_of(project) as board:
         wait_until(lambda: board.runs() == {"main"})  # the workspace is the same
 
-        (project.folder / ".venv").symlink_to(BIN.parent)
+        project.install()
         port = board.address.split(":")[2].strip("/")
         output = project.run("make", "board", f"PORT={port}", status=2)
         assert f"error: port {port}: Address already in use; choose another: make" in output

@@ -3,7 +3,6 @@
 import http.client
 import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,15 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from mnist_pipeline.model.files import load_model, save_model
+from tests.browser import chromium
 from tests.conftest import ROOT
 
 Points = list[tuple[float, float]]
 
 # Where the pen goes, in parts of the page's square.
-TURN = np.linspace(-np.pi / 2, 3 * np.pi / 2, 40)
+TURN = np.linspace(-np.pi / 2, 3 * np.pi / 2, 16)
 DIGITS: dict[str, Points] = {
     "1": [(0.54, 0.15), (0.46, 0.85)],
     "0": [(0.5 + 0.22 * np.cos(angle), 0.5 + 0.32 * np.sin(angle)) for angle in TURN],
@@ -50,19 +50,10 @@ def address(model_file: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def page(address: str) -> Iterator[Page]:
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("needs Chromium")
-    quiet = [
-        "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    ]  # fmt: skip
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=quiet)
+    with chromium() as browser:
         page = browser.new_page()
         page.goto(f"http://{address}")
         yield page
-        browser.close()
 
 
 def draw(page: Page, *strokes: Points) -> str:
@@ -76,7 +67,7 @@ def draw(page: Page, *strokes: Points) -> str:
         page.mouse.move(*places[0])
         page.mouse.down()
         for place in places[1:]:
-            page.mouse.move(*place, steps=8)
+            page.mouse.move(*place, steps=3)
         page.mouse.up()
     # A part of a drawing may be answered first, and may be answered the same.
     page.wait_for_selector('#answer[aria-busy="false"]')

@@ -10,7 +10,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from tests.pipeline.project import BIN, Project, free_port, ran
+from tests.pipeline.project import Project, free_port, ran
 
 pytestmark = pytest.mark.pipeline
 
@@ -73,7 +73,7 @@ def test_push_and_pull(project: Project, s3: str, tmp_path: Path) -> None:
     assert clone.outs() == experiment
     clone.run("git", "checkout", "--quiet", ".")
 
-    (project.folder / ".venv").symlink_to(BIN.parent)
+    project.install()
     project.run("make", "push")
     clone.dvc("pull", "--run-cache")
     assert clone.outs() == expected

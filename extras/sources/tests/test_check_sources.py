@@ -1,37 +1,47 @@
 """The check of each source by itself, against a server on 127.0.0.1."""
 
-import subprocess
 import sys
 from hashlib import md5
 
-from tests.conftest import ROOT
+import pytest
+from torchvision import datasets
+
+from extras.sources import check_sources
 from tests.mirror import serve
 
 FILES = {f"{name}.gz": name.encode() for name in ("images", "labels", "test-images", "test-labels")}
-CHECK = """
-import runpy, sys
-from torchvision import datasets
-url, resources, mirrors = eval(sys.argv.pop(1))
-for known in (datasets.MNIST, datasets.FashionMNIST, datasets.KMNIST):
-    known.resources, known.mirrors = resources, [url + "/good/"]
-datasets.QMNIST.resources = {"train": [(f"{url}/good/{name}", md5) for name, md5 in resources]}
-datasets.QMNIST.resources["test"] = []
-datasets.MNIST.mirrors = [f"{url}/{mirror}" for mirror in mirrors]
-sys.argv[0] = "extras/sources/check_sources.py"
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
+RESOURCES = [(name, md5(content).hexdigest()) for name, content in FILES.items()]
 
 
-def check(url: str, mirrors: list[str], *arguments: str) -> tuple[int, list[str]]:
-    """Run the script with these mirrors of MNIST, and a good one for each other dataset."""
-    resources = [(name, md5(content).hexdigest()) for name, content in FILES.items()]
-    command = [sys.executable, "-c", CHECK, repr((url, resources, mirrors)), *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, done.stdout.splitlines()
+class Check:
+    """Runs the script with other mirrors of MNIST, and a good one for each other dataset."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.patch, self.capsys = patch, capsys
+
+    def __call__(self, url: str, mirrors: list[str], *arguments: str) -> tuple[int, list[str]]:
+        for known in (datasets.MNIST, datasets.FashionMNIST, datasets.KMNIST):
+            self.patch.setattr(known, "resources", RESOURCES)
+            self.patch.setattr(known, "mirrors", [f"{url}/good/"])
+        files = {
+            "train": [(f"{url}/good/{name}", digest) for name, digest in RESOURCES],
+            "test": [],
+        }
+        self.patch.setattr(datasets.QMNIST, "resources", files)
+        self.patch.setattr(datasets.MNIST, "mirrors", [f"{url}/{mirror}" for mirror in mirrors])
+        self.patch.setattr(sys, "argv", ["check_sources.py", *arguments])
+        with pytest.raises(SystemExit) as end:
+            check_sources.main()
+        return int(end.value.code or 0), self.capsys.readouterr().out.splitlines()
 
 
-def test_one_source_that_fails_is_named_though_another_is_complete() -> None:
+@pytest.fixture
+def check(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Check:
+    monkeypatch.setattr("socket.setdefaulttimeout", lambda seconds: None)  # it is for the process
+    return Check(monkeypatch, capsys)
+
+
+def test_one_source_that_fails_is_named_though_another_is_complete(check: Check) -> None:
     with serve(FILES) as mirror:
         url = mirror.url("")[:-1]
         status, lines = check(url, ["good", "404", "wrong"])
@@ -45,7 +55,7 @@ def test_one_source_that_fails_is_named_though_another_is_complete() -> None:
         assert check(url, ["good", "404", "wrong"], "--may-fail", *dead) == (0, lines)
 
 
-def test_each_file_of_a_source_is_fetched() -> None:
+def test_each_file_of_a_source_is_fetched(check: Check) -> None:
     with serve({name: content for name, content in FILES.items() if name != "test-labels.gz"}) as m:
         status, lines = check(m.url("")[:-1], ["good"])
     assert status == 1
