@@ -64,7 +64,7 @@ export: env-export  ## export the model to models/model.onnx, checked against Py
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 check: lint  ## lint, types and unit tests, in about a minute
-	$(PYTEST) -m "not pipeline"
+	$(PYTEST) -m "not pipeline and not browser"
 
 test: lint  ## lint, types and all tests
 	$(PYTEST)

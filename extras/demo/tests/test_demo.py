@@ -19,6 +19,8 @@ from mnist_pipeline.model.files import load_model, save_model
 from tests.browser import chromium
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.browser
+
 Points = list[tuple[float, float]]
 
 # Where the pen goes, in parts of the page's square.
