@@ -2,7 +2,6 @@
 
 import copy
 import re
-import shlex
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -54,9 +53,11 @@ def changed(**settings: Any) -> str:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").iterdir()), ids=lambda path: path.name)
 def test_every_recipe_has_valid_settings(path: Path, tmp_path: Path) -> None:
-    options = shlex.split(path.read_text())
-    assert set(options[::2]) == {"-S"}
-    settings = dict(option.split("=", 1) for option in options[1::2])
+    options = [line.split("=") for line in path.read_text().splitlines()]
+    assert {option for option, *_ in options} == {"--set-param"}, (
+        "one word a line, as fish takes it"
+    )
+    settings = {name: text for _, name, text in options}
     values = {name.replace(".", "__"): yaml.safe_load(text) for name, text in settings.items()}
     recipe = read_settings(in_pipeline(tmp_path, changed(**values)), TrainSettings)
     assert recipe.inputs() != read_settings(ROOT / "params.yaml", TrainSettings).inputs()
