@@ -4,10 +4,8 @@ A dead source shows only here: for what one lacks, the download stage asks the n
 """
 
 import argparse
-import socket
 import sys
 from collections.abc import Iterable
-from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,9 +13,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
 import _tool  # noqa: F401
 
-from torchvision.datasets.utils import download_url
-
-from mnist_pipeline.raw.sources import TIMEOUT, TORCHVISION, remote_files
+from mnist_pipeline.raw.fetch import SourceError, fetch
+from mnist_pipeline.raw.sources import TORCHVISION, remote_files
 
 
 def main() -> None:
@@ -25,14 +22,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--may-fail", nargs="+", default=[], metavar="SOURCE")
     may_fail = parser.parse_args().may_fail
-    socket.setdefaulttimeout(TIMEOUT)
     failed = False
     for dataset in TORCHVISION:
         sites, files = remote_files(dataset)
         for site in sites:
-            reason = failure(site, files)
-            print(f"{dataset} from {site}: {reason or 'complete'}", flush=True)
-            failed |= bool(reason) and site not in may_fail
+            problem = failure(site, files)
+            print(f"{dataset}: {problem or f'complete from {site}'}", flush=True)
+            failed |= bool(problem) and site not in may_fail
     sys.exit(failed)
 
 
@@ -41,9 +37,9 @@ def failure(site: str, files: Iterable[tuple[str, str]]) -> str:
     for name, md5 in files:
         with TemporaryDirectory() as folder:
             try:
-                download_url(f"{site.rstrip('/')}/{name}", folder, name, md5)
-            except (OSError, RuntimeError, HTTPException) as error:
-                return f"{name}: {error or type(error).__name__}"
+                fetch(site, name, md5, Path(folder) / name)
+            except SourceError as error:
+                return str(error)
     return ""
 
 

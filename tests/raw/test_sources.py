@@ -6,12 +6,16 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 import torchvision
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from mnist_pipeline.raw import sources
+from mnist_pipeline.raw import fetch
 from mnist_pipeline.raw.cache import Cache
 from mnist_pipeline.raw.idx import PARTS
 from mnist_pipeline.raw.sources import (
@@ -24,7 +28,7 @@ from mnist_pipeline.raw.sources import (
 )
 
 from ..idx import write_idx
-from ..mirror import Mirror, serve
+from ..mirror import PASSWORD, USER, Mirror, serve
 
 FILE_NAMES = (
     "train-images-idx3-ubyte",
@@ -56,7 +60,8 @@ def archives(raw: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> dict[str
     resources = [(name, hashlib.md5(content).hexdigest()) for name, content in zipped.items()]
     monkeypatch.setattr(torchvision.datasets.MNIST, "resources", resources)
     monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [])
-    monkeypatch.setattr(sources, "TIMEOUT", 1)
+    monkeypatch.setattr(fetch, "TIMEOUT", 0.5)
+    monkeypatch.setattr(fetch, "WAITS", (0, 0))
     return zipped
 
 
@@ -72,9 +77,8 @@ def files_in(root: Path) -> dict[str, bytes]:
 
 
 def warnings(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """The warning lines, without torchvision's progress bars."""
-    lines = capsys.readouterr().err.replace("\r", "\n").splitlines()
-    return [line for line in lines if line.startswith("warning: ")]
+    """The lines on standard error: no progress bars, as it is no terminal."""
+    return capsys.readouterr().err.splitlines()
 
 
 def refused() -> str:
@@ -84,7 +88,13 @@ def refused() -> str:
         return f"http://127.0.0.1:{free.getsockname()[1]}"
 
 
-@pytest.mark.parametrize("manner", ["good", "redirects"])
+PASSING = ["503", "resets", "leaves", "closes", "hangs", "stalls"]
+"""What goes wrong once, and not at the next request."""
+
+
+@pytest.mark.parametrize(
+    "manner", ["good", "redirects", "500-2", *(f"{manner}-1" for manner in PASSING)]
+)
 def test_a_source_that_works(
     mirror: Mirror,
     raw: dict[str, bytes],
@@ -103,11 +113,14 @@ def test_a_source_that_works(
 BAD = {
     "403": "answered 403",
     "404": "answered 404",
-    "500": "answered 500",
-    "503": "answered 503",
-    "hangs": "timed out",
-    "stalls": "timed out",
-    "closes": "MD5",
+    "500": "answered 500 Internal Server Error (after 3 tries)",
+    "503-3": "answered 503 Service Unavailable (after 3 tries)",
+    "hangs": "timed out (after 3 tries)",
+    "stalls": "timed out (after 3 tries)",
+    "resets": "(after 3 tries)",
+    "leaves": "closed connection without response (after 3 tries)",
+    "closes": " bytes (after 3 tries)",
+    "circle": "answered 302 ",
     "longer": "MD5",
     "wrong": "MD5",
     "html": "MD5",
@@ -129,6 +142,8 @@ def test_a_bad_source_costs_one_warning_and_the_next_is_tried(
     (warning,) = warnings(capsys)
     assert warning.startswith(f"warning: {FILE_NAMES[0]}.gz from {mirror.url(manner)}: ")
     assert BAD[manner] in warning
+    tries = 3 if "tries" in BAD[manner] else 5 if manner == "circle" else 1
+    assert mirror.requested[f"{FILE_NAMES[0]}.gz"] == tries + 1, "the next source is asked once"
 
 
 def test_what_a_source_lacks_comes_from_the_next(
@@ -139,7 +154,7 @@ def test_what_a_source_lacks_comes_from_the_next(
         (tmp_path / "half" / name).write_bytes(archives[name])
     download("mnist", [str(tmp_path / "half"), mirror.url("good")], tmp_path / "root")
     assert files_in(tmp_path / "root") == raw
-    assert mirror.requested == set(list(archives)[2:])
+    assert mirror.requested.keys() == set(list(archives)[2:])
 
 
 def test_no_source_left(mirror: Mirror, tmp_path: Path) -> None:
@@ -148,14 +163,14 @@ def test_no_source_left(mirror: Mirror, tmp_path: Path) -> None:
         download("mnist", tried, tmp_path / "root")
     assert not isinstance(caught.value, UnreachableError)  # one did answer
     message = str(caught.value)
-    for source, reason in zip(tried, ["refused", "No such file", "answered 404"], strict=True):
+    for source, reason in zip(tried, ["refused", "no such folder", "answered 404"], strict=True):
         assert any(source in line and reason in line for line in message.splitlines())
     assert "MNIST_MIRROR=" in message
     assert "dvc exp run -S dataset=digits" in message
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("manner", ["hangs", "500", "503"])
+@pytest.mark.parametrize("manner", ["hangs", "closes", "503"])
 def test_sources_that_do_not_answer_have_an_exit_code_of_their_own(
     mirror: Mirror, tmp_path: Path, manner: str
 ) -> None:
@@ -208,14 +223,14 @@ def test_what_was_verified_before_needs_no_source(
     assert {path.read_bytes() for path in cache.iterdir()} == set(archives.values())
     mirror.requested.clear()
     download("mnist", [mirror.url("good")], tmp_path / "second")
-    assert mirror.requested == set()
+    assert not mirror.requested
     assert files_in(tmp_path / "second") == raw
     assert warnings(capsys) == []
     damaged, name = next(iter(cache.iterdir())), ""
     (name,) = [name for name, content in archives.items() if content == damaged.read_bytes()]
     damaged.write_bytes(b"half")
     download("mnist", [mirror.url("good")], tmp_path / "third")
-    assert mirror.requested == {name}
+    assert mirror.requested.keys() == {name}
     assert files_in(tmp_path / "third") == raw
     (warning,) = warnings(capsys)
     assert f"{damaged}: damaged, so it is fetched again" in warning
@@ -234,15 +249,96 @@ def test_a_cache_that_cannot_be_written_costs_a_warning(
     assert f"{tmp_path}/file/cache: Not a directory; verified files are not kept there" in warning
 
 
-def test_the_home_of_nobody_is_no_wrong_checksum(
-    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MNIST_CACHE", "~nosuchuser/cache")
-    download("mnist", ["~nosuchuser/mnist", mirror.url("good")], tmp_path / "root")
+EXPECTED = "expected a URL, such as https://HOST/mnist, or a folder"
+
+WRONG = {
+    "~nosuchuser/mnist": "there is no such folder",
+    "mnist\0": "there is no such folder",
+    "ftp://127.0.0.1/mnist": EXPECTED,
+    "http:///x": EXPECTED,
+    "http://[::1": EXPECTED,
+    "http://exa mple/": EXPECTED,
+    "http://127.0.0.1:99999": EXPECTED,
+    "http://127.0.0.1:0": EXPECTED,
+    "http://127.0.0.1:port/": EXPECTED,
+    "http://127.0.0.1\nx": "nowhere",
+    f"http://{'a' * 64}/": EXPECTED,
+    "http://größe/三": "nowhere",
+    "HTTP://三.example:80/größe é?ß": "nowhere",
+    "http://\udc80.example/": EXPECTED,
+}
+"""A source that cannot be, and the reason given."""
+
+
+@pytest.fixture
+def no_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No name is that of a host; names are encoded as by the system."""
+
+    def getaddrinfo(host: str, *_: object, **__: object) -> NoReturn:
+        host.encode("idna")
+        raise socket.gaierror(socket.EAI_NONAME, "nowhere")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setenv("no_proxy", "*")
+
+
+def reason_of(source: str, capsys: pytest.CaptureFixture[str], root: Path) -> str:
+    """The only warning about a source, which must be one line."""
+    with pytest.raises(UnreachableError):
+        download("mnist", [source], root)
     (warning,) = warnings(capsys)
-    assert warning.endswith("from ~nosuchuser/mnist: No such file or directory")
+    return warning
+
+
+@pytest.mark.usefixtures("archives", "no_host")
+@pytest.mark.parametrize("source", WRONG)
+def test_a_source_that_cannot_be_is_told_in_one_line(
+    source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warning = reason_of(source, capsys, tmp_path / "root")
+    name = source if source.isprintable() else ascii(source)
+    assert warning == f"warning: {FILE_NAMES[0]}.gz from {name}: {WRONG[source]}"
+
+
+@pytest.mark.usefixtures("archives", "no_host")
+@given(st.sampled_from(["", "http://", "https://", "http://a:b@", "~"]), st.text())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_text_is_a_source_that_fails_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], prefix: str, text: str
+) -> None:
+    assert reason_of(prefix + text, capsys, tmp_path / "root").startswith("warning: ")
+
+
+@pytest.mark.parametrize("login", [f"{USER}:{quote(PASSWORD, safe='')}", f"{USER}:s3cret", USER])
+def test_a_password_opens_a_source_and_is_in_no_message(
+    mirror: Mirror, raw: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    login: str,
+) -> None:  # fmt: skip
+    url = mirror.url("login").replace("//", f"//{login}@")
+    download("mnist", [url, mirror.url("good")], tmp_path / "root")
+    assert files_in(tmp_path / "root") == raw
+    reason = f"from {mirror.url('login').replace('//', '//***@')}: answered 401 Unauthorized"
+    expected = [] if "%" in login else [f"warning: {FILE_NAMES[0]}.gz {reason}"]
+    assert warnings(capsys) == expected
+
+
+@pytest.mark.usefixtures("archives", "no_host")
+@pytest.mark.parametrize(
+    "source",
+    [
+        "http://reader:s3cret@host/mnist", "https://s3cret@host/mnist",
+        "http://reader:/s3cret@host/mnist", "http://reader:s3cret#@host", "ftp://a:s3cret@host",
+        "http://reader:s3\ncret@host/", "reader:s3cret@host/mnist", "http://reader:a@s3cret@[::1",
+    ],
+)  # fmt: skip
+def test_no_message_holds_a_password(
+    source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UnreachableError) as caught:
+        download("mnist", [source], tmp_path / "root")
+    messages = capsys.readouterr().err + str(caught.value)
+    assert "***@" in messages
+    assert "cret" not in messages
 
 
 def test_the_cache_is_where_the_system_keeps_caches(

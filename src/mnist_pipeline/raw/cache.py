@@ -49,7 +49,7 @@ class Cache:
                 raise
             self._give_up(error.strerror)
             return False
-        if _md5(path) == md5:
+        if md5_of(path) == md5:
             return True
         print(f"warning: {cached}: damaged, so it is fetched again", file=sys.stderr)
         return False
@@ -74,6 +74,7 @@ class Cache:
         self.folder = None
 
 
-def _md5(path: Path) -> str:
+def md5_of(path: Path) -> str:
+    """MD5 of a file's content in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.md5(file.read(), usedforsecurity=False).hexdigest()

@@ -1,19 +1,16 @@
 """Download raw files: from a cache of the user, mirrors, or the sites that torchvision knows."""
 
-import os
 import shutil
-import socket
 import sys
 from collections.abc import Sequence
-from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.error import HTTPError
 
 from ..common.errors import UserError
 from ..common.files import sha256, temporary_path, write_json
 from ..common.settings import OneOf, Settings
-from .cache import DISK_FULL, Cache
+from .cache import Cache
+from .fetch import SourceError, fetch
 from .idx import PARTS
 
 TORCHVISION = {
@@ -26,9 +23,6 @@ TORCHVISION = {
 
 DATASETS = {**TORCHVISION, "digits": None, "folder": None}
 """All datasets; those without a class need no download, and `preprocess` reads them."""
-
-TIMEOUT = 10
-"""Seconds without a byte after which a connection has failed, to each address of a host."""
 
 
 class DownloadSettings(Settings):
@@ -86,7 +80,7 @@ def remote_files(dataset: str) -> tuple[list[str], list[tuple[str, str]]]:
 
 
 def _fetch(dataset: str, mirrors: Sequence[str], root: Path) -> tuple[list[str], list[Path]]:
-    """Download, verify and unpack a dataset with torchvision; return its classes and files.
+    """Download, verify and unpack a dataset; return its classes and files.
 
     The user's cache comes first. Then come the sources, each a URL prefix or a folder: `mirrors`,
     then the dataset's own sites. If one fails, for whatever reason, a warning line says so, and the
@@ -99,7 +93,6 @@ def _fetch(dataset: str, mirrors: Sequence[str], root: Path) -> tuple[list[str],
     cache = Cache.of_user()
     missing = [(name, md5) for name, md5 in files if not _unpack_cached(cache, name, md5, folder)]
     failures: list[SourceError] = []
-    socket.setdefaulttimeout(TIMEOUT)  # for the whole process: torchvision takes no timeout
     for source in (*mirrors, *sites):
         try:
             _fetch_from(source, missing, folder, cache)
@@ -119,24 +112,11 @@ def _fetch(dataset: str, mirrors: Sequence[str], root: Path) -> tuple[list[str],
     )
 
 
-class SourceError(Exception):
-    """A source does not provide a file.
-
-    `answered`: it could be reached, and sent other content or an HTTP status below 500.
-    """
-
-    def __init__(self, message: str, answered: bool) -> None:
-        super().__init__(message)
-        self.answered = answered
-
-
 def _unpack_cached(cache: Cache, name: str, md5: str, folder: Path) -> bool:
     """Unpack a file from the cache into `folder`; return whether the cache has it."""
-    from torchvision.datasets import utils
-
     found = cache.get(md5, folder / name)
     if found:
-        utils.extract_archive(folder / name, remove_finished=True)
+        _unpack(folder / name)
     return found
 
 
@@ -145,35 +125,16 @@ def _fetch_from(source: str, missing: list[tuple[str, str]], folder: Path, cache
 
     Raises SourceError; OSError if the disk is full.
     """
-    from torchvision.datasets import utils
-
     while missing:
         name, md5 = missing[0]
-        archive = folder / name
-        try:
-            if source.startswith(("http://", "https://")):
-                utils.download_url(f"{source.rstrip('/')}/{name}", folder, name, md5)
-            else:
-                shutil.copy(os.path.join(os.path.expanduser(source), name), archive)  # noqa: PTH111, PTH118
-            if not utils.check_integrity(archive, md5):
-                raise RuntimeError  # as download_url does
-            cache.put(md5, archive)
-            utils.extract_archive(archive, remove_finished=True)
-        except (OSError, RuntimeError, HTTPException) as error:
-            if isinstance(error, OSError) and error.errno in DISK_FULL:
-                raise
-            answered = isinstance(error, RuntimeError) or (
-                isinstance(error, HTTPError) and error.code < 500
-            )
-            raise SourceError(f"{name} from {source}: {_reason(error)}", answered) from None
+        fetch(source, name, md5, folder / name)
+        cache.put(md5, folder / name)
+        _unpack(folder / name)
         missing.pop(0)
 
 
-def _reason(error: Exception) -> str:
-    """Why a source failed, on one line."""
-    if isinstance(error, RuntimeError) and not isinstance(error, RecursionError):
-        return "the MD5 of the file is wrong"
-    if isinstance(error, HTTPError):
-        return f"answered {error.code} {error.reason}"
-    cause = getattr(error, "reason", error)  # URLError wraps what happened
-    return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+def _unpack(archive: Path) -> None:
+    """Replace a .gz file by its content."""
+    from torchvision.datasets import utils
+
+    utils.extract_archive(archive, remove_finished=True)

@@ -1,0 +1,123 @@
+"""One raw file from one source: a URL prefix or a folder."""
+
+import os
+import re
+import shutil
+import string
+import time
+from base64 import b64encode
+from http.client import HTTPException, IncompleteRead, InvalidURL
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, unquote_to_bytes, urlsplit
+from urllib.request import Request, urlopen
+
+from tqdm import tqdm
+
+from .cache import DISK_FULL, md5_of
+
+TIMEOUT = 10
+"""Seconds without a byte after which a connection has failed, to each address of a host."""
+
+WAITS = (1, 2)
+"""Seconds before the second and the third try, after a failure that may pass."""
+
+
+class SourceError(Exception):
+    """A source does not provide a file.
+
+    `answered`: it could be reached, and sent other content or an HTTP status below 500.
+    """
+
+    def __init__(self, source: str, name: str, reason: str, answered: bool) -> None:
+        super().__init__(f"{name} from {shown(source)}: {reason}")
+        self.answered = answered
+
+
+def fetch(source: str, name: str, md5: str, path: Path) -> None:
+    """Write the file `name` of a source to `path`, and verify it.
+
+    What may pass is tried again: an HTTP status of 500 and more, a connection that is silent, reset
+    or closed early. Raises SourceError; OSError if the disk is full.
+    """
+    for tries, wait in enumerate((0, *WAITS), 1):
+        time.sleep(wait)
+        try:
+            _copy(source, name, path)
+            break
+        except (OSError, ValueError, HTTPException) as error:
+            if isinstance(error, OSError) and error.errno in DISK_FULL:
+                raise
+            if tries > len(WAITS) or not _may_pass(error):
+                reason = _reason(error) + f" (after {tries} tries)" * (tries > 1)
+                answered = isinstance(error, HTTPError) and error.code < 500
+                raise SourceError(source, name, reason, answered) from None
+    if md5_of(path) != md5:
+        raise SourceError(source, name, "the MD5 of the file is wrong", answered=True)
+
+
+def shown(source: str) -> str:
+    """A source as messages name it: on one line, without the user name and password of a URL."""
+    # Up to the last @, as a password may hold unquoted letters that end a host: / ? # @
+    hidden = re.sub(r"^(\w+://|(?=[^/]*:)).*@", r"\1***@", source, flags=re.DOTALL)
+    return hidden if hidden.isprintable() else ascii(hidden)
+
+
+def _copy(source: str, name: str, path: Path) -> None:
+    """Write a file of a source to `path`, with a progress bar on a terminal.
+
+    Raises OSError, ValueError or HTTPException.
+    """
+    if "://" not in source:
+        folder = os.path.expanduser(source)  # noqa: PTH111, which raises for ~nobody
+        if not os.path.isdir(folder):  # noqa: PTH112
+            raise FileNotFoundError("there is no such folder")
+        shutil.copyfile(os.path.join(folder, name), path)  # noqa: PTH118
+        return
+    request = _request(f"{source.rstrip('/')}/{name}")
+    with urlopen(request, timeout=TIMEOUT) as answer, path.open("wb") as file:
+        length = getattr(answer, "length", None)  # FTP, to which a redirect may lead, has none
+        with tqdm.wrapattr(file, "write", length, desc=name, disable=None) as written:
+            shutil.copyfileobj(answer, written)
+    found = path.stat().st_size
+    if length and found < length:
+        raise ConnectionResetError(f"the answer ended after {found} of {length} bytes")
+
+
+def _request(url: str) -> Request:
+    """A request for a URL, whose user name and password become a header. Raises ValueError."""
+    parts = urlsplit(url)
+    login, _, host = parts.netloc.rpartition("@")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+        raise ValueError("not a URL of a file")
+    parts = parts._replace(netloc=host.encode("idna").decode())
+    ascii_url = quote(parts.geturl(), safe=string.punctuation)
+    # torchvision's name, as there are sites that refuse Python's
+    request = Request(ascii_url, headers={"User-Agent": "pytorch/vision"})
+    if login:
+        user, _, password = login.partition(":")
+        token = b64encode(unquote_to_bytes(f"{user}:{password}")).decode()
+        request.add_unredirected_header("Authorization", f"Basic {token}")  # for this host only
+    return request
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether another try may succeed."""
+    if isinstance(error, HTTPError):
+        return error.code >= 500
+    passing = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, IncompleteRead)
+    cause = error.reason if isinstance(error, URLError) else error
+    # If a connection is not made in time, which is a URLError, the system has asked several times.
+    return isinstance(cause, passing) or isinstance(error, TimeoutError)
+
+
+def _reason(error: Exception) -> str:
+    """Why a source failed, on one line."""
+    if isinstance(error, HTTPError):
+        reason = f"answered {error.code} {error.reason}"
+    elif isinstance(error, ValueError | InvalidURL):  # their messages may hold a password
+        reason = "expected a URL, such as https://HOST/mnist, or a folder"
+    else:
+        cause = getattr(error, "reason", error)  # URLError wraps what happened
+        reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+    return " ".join(reason.split())
