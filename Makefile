@@ -18,6 +18,9 @@ UNREACHABLE := .dvc/tmp/sources-unreachable
 RWLOCK := .dvc/tmp/rwlock
 HEAL := test ! -e $(RWLOCK) || $(BIN)/python -m json.tool $(RWLOCK) >/dev/null 2>&1 || rm -f $(RWLOCK)
 
+# `rm -rf data` takes along two files of Git, without which the stages do not run or Git sees their data.
+KEPT := git ls-files -z --deleted data/none data/.gitignore | xargs -0 -r git checkout --quiet --
+
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -29,7 +32,7 @@ env-%:
 	@$(PYTHON) tools/env.py $*
 
 repro: env-repro  ## run the pipeline (dvc repro), on the embedded digits if no source can be reached
-	@$(HEAL); rm -f $(UNREACHABLE); \
+	@$(HEAL); rm -f $(UNREACHABLE); $(KEPT); \
 	$(DVC) repro || { status=$$?; test -e $(UNREACHABLE) || exit $$status; \
 	  echo; echo "No source of the raw data could be reached (see the warnings above)."; \
 	  echo "Running the same pipeline on scikit-learn's embedded digits instead, as an experiment."; \

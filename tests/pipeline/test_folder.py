@@ -31,10 +31,10 @@ NAMES = ["größe 1", "the second", "三"]
 
 
 def test_a_folder_of_pictures_is_never_stale(clone: Project) -> None:
-    pictures = clone.folder.parent / "my pictures"
+    pictures = clone.folder.parent / "my pictures (1), all of them"
     write_pictures(pictures, NAMES, 20)
     (pictures / "notes.txt").write_text("not a picture")
-    settings = ["-S", "dataset=folder", "-S", f'folder="{pictures}"']
+    settings = ["-S", "dataset=folder", "-S", f"folder='{pictures}'"]
     output = clone.dvc("exp", "run", *settings, "preprocess")
     assert ran(output) == ["download", "preprocess"]
     assert "folder: nothing to download" in output
@@ -130,6 +130,15 @@ def test_other_datasets_use_no_folder(project: Project) -> None:
         project.set_params(**settings)
         output = project.run("python", "stages/preprocess.py", status=2)
         assert "dataset: folder needs a folder of pictures" in output
+
+
+def test_a_folder_that_dvc_cannot_track_is_refused(project: Project) -> None:
+    project.set_params(dataset="folder", folder="~/pics")
+    output = project.dvc("repro", status=255)
+    assert f"folder: found ~/pics, expected {project.env['HOME']}/pics: DVC knows no ~" in output
+    project.set_params(folder="data")
+    output = project.dvc("repro", status=255)
+    assert "both a dependency and an output in stage: preprocess" in output
 
 
 def test_from_a_folder_back_to_the_digits_takes_two_settings(project: Project) -> None:

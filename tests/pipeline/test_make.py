@@ -1,5 +1,7 @@
 """The two commands of the README, where nothing can be reached and where a mirror can."""
 
+import shutil
+
 from ..mirror import serve
 from .project import ALL, Project, ran
 
@@ -39,3 +41,12 @@ def test_a_mirror_with_the_wrong_files_is_an_error_and_no_reason_for_the_digits(
     assert "Traceback" not in output
     assert "digits instead" not in output
     assert project.read("params.yaml")["dataset"] == "mnist"
+
+
+def test_make_repro_brings_back_a_deleted_data_folder(project: Project) -> None:
+    with_environment(project)
+    before = project.outs()
+    shutil.rmtree(project.folder / "data")
+    project.run("make", "repro")
+    assert project.outs() == before
+    assert project.run("git", "status", "--porcelain", "data") == ""

@@ -9,11 +9,11 @@ import yaml
 from dvc.repo import Repo
 
 from mnist_pipeline.common.settings import read_settings
-from mnist_pipeline.training.settings import UNTRACKED, TrainSettings
+from mnist_pipeline.training.settings import TrainSettings
 
 from ..settings import BLOCKS, STAGES, Params
 from .project import ROOT, Project
-from .test_code_deps import code_listed
+from .test_code_deps import code_listed, untracked
 
 MODULES = sorted((ROOT / "src/mnist_pipeline").rglob("*.py"))
 
@@ -86,7 +86,6 @@ def changed(value: Any) -> Any:
 def test_settings_make_stale_exactly_the_stages_that_read_them(project: Project) -> None:
     content = project.read("params.yaml")
     chosen = {block: choice for choice, block in BLOCKS.items()}
-    untracked = UNTRACKED | {"mirrors"}
 
     def stale_with(name: str, value: Any) -> set[str]:
         text = yaml.safe_dump(content | {name: value})
@@ -96,7 +95,7 @@ def test_settings_make_stale_exactly_the_stages_that_read_them(project: Project)
     assert set(content) == set(Params.model_fields)
     for name, value in content.items():
         readers = {stage for stage in STAGES if name in STAGES[stage].model_fields}
-        expected = set() if name in untracked else readers
+        expected = {stage for stage in readers if name not in untracked(stage)}
         if name in chosen:
             key = content[chosen[name]]
             others = changed(value) | {key: value[key]}

@@ -1,10 +1,14 @@
 """Download raw files: from a cache of the user, mirrors, or the sites that torchvision knows."""
 
+import os
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from ..common.errors import UserError
 from ..common.files import sha256, temporary_path, write_json
@@ -24,11 +28,40 @@ TORCHVISION = {
 DATASETS = {**TORCHVISION, "digits": None, "folder": None}
 """All datasets; those without a class need no download, and `preprocess` reads them."""
 
+NO_FOLDER = "data/none"
+"""Value of `folder` when the dataset is not a folder: a file that never changes."""
 
-class DownloadSettings(Settings):
-    """Settings of the download stage."""
+
+def check_folder(folder: str) -> str:
+    """Refuse ~: DVC takes the path as it is written, and looks for a folder of this name."""
+    home = os.path.expanduser(folder)  # noqa: PTH111, which raises for ~nobody
+    if folder.startswith("~"):
+        expected = "a path without ~" if home == folder else home
+        raise PydanticCustomError("home", "{expected}: DVC knows no ~", {"expected": expected})
+    return folder
+
+
+class DatasetSettings(Settings):
+    """Where images come from; the first stage refuses what a later one cannot use."""
 
     dataset: Annotated[str, OneOf(DATASETS)]
+    folder: Annotated[str, Field(min_length=1), AfterValidator(check_folder)]
+
+    @model_validator(mode="after")
+    def _folder_needs_dataset_folder(self) -> "DatasetSettings":
+        if (self.dataset == "folder") == (self.folder == NO_FOLDER):
+            raise PydanticCustomError(
+                "conflict",
+                "dataset: folder needs a folder of pictures, and any other dataset folder:"
+                " {none}; found dataset: {dataset}, folder: {folder}",
+                {"none": NO_FOLDER, "dataset": self.dataset, "folder": self.folder},
+            )
+        return self
+
+
+class DownloadSettings(DatasetSettings):
+    """Settings of the download stage."""
+
     mirrors: list[str]
 
 
