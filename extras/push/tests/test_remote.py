@@ -1,5 +1,6 @@
 """Clones that share a Git remote and a real S3-compatible server: what one ran, another doesn't."""
 
+import re
 import socket
 import subprocess
 import sys
@@ -84,3 +85,44 @@ def test_push_and_pull(project: Project, s3: str, tmp_path: Path) -> None:
     output = clone.dvc("exp", "run", "--pull", "-S", "seed=1", "train")
     assert ran(output) == [], "the run cache has this experiment"
     assert clone.outs() == experiment
+
+
+@pytest.fixture
+def shared_folder(project: Project, tmp_path: Path) -> Path:
+    """A folder that is the project's remote."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    project.dvc("remote", "add", "--force", "--local", "--default", "storage", str(folder))
+    project.install()
+    return folder
+
+
+def test_a_remote_that_refuses_files(project: Project, shared_folder: Path) -> None:
+    folders = [shared_folder / "files/md5" / f"{number:02x}" for number in range(256)]
+    folders[0].parent.mkdir(parents=True)
+    for in_the_way, number in ((folders, "[0-9]{2}"), ([shared_folder / "runs"], "4")):
+        for path in in_the_way:
+            path.symlink_to("nowhere")
+        output = project.run("make", "push", status=2)
+        error = f"^error: {number} files were not pushed, for the reasons above; once these are"
+        assert re.search(error, output, re.M), output
+        assert "Pushed" not in output
+        assert "Traceback" not in output
+        for path in in_the_way:
+            path.unlink()
+    assert re.fullmatch("Pushed [0-9]+ files of 4 runs\n", project.run("make", "push"))
+
+
+def test_a_remote_that_is_no_folder(project: Project, shared_folder: Path) -> None:
+    shared_folder.rmdir()
+    shared_folder.touch()
+    first, *_ = project.run("make", "push", status=2).splitlines()
+    assert first.startswith("error: the remote takes no files (NotADirectoryError: ")
+
+
+def test_runs_whose_outs_are_no_longer_in_the_cache(project: Project, shared_folder: Path) -> None:
+    project.dvc("exp", "run", "--temp", "-S", "validation_fraction=0.2", "preprocess")
+    project.dvc("gc", "--workspace", "--force")
+    output = project.run("make", "push")
+    assert "of these runs lack outs, which 'dvc gc' has removed from the cache" in output
+    assert "in sync" in project.dvc("status", "--cloud")
