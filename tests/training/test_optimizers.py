@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn, optim
 
 from mnist_pipeline.common.errors import UserError
-from mnist_pipeline.common.settings import read_settings
+from mnist_pipeline.common.settings import ConflictError, read_settings
 from mnist_pipeline.training.optimizers import OPTIMIZERS
 from mnist_pipeline.training.schedules import SCHEDULES
 from mnist_pipeline.training.settings import TrainSettings
@@ -102,6 +102,13 @@ def test_cosine_falls_to_its_end() -> None:
     total = EPOCHS * STEPS
     expected = [0.01 + 0.09 * (1 + math.cos(math.pi * t / total)) / 2 for t in range(total)]
     assert learning_rates("cosine", eta_min=0.01) == pytest.approx(expected)
+    assert learning_rates("cosine", eta_min=0.1) == pytest.approx([0.1] * total)
+
+
+def test_cosine_never_rises() -> None:
+    expected = "schedules.cosine: eta_min: found 0.2, expected at most the optimizer's lr, .* 0.1"
+    with pytest.raises(ConflictError, match=expected):
+        learning_rates("cosine", eta_min=0.2)
 
 
 def test_one_cycle_peaks_at_lr() -> None:

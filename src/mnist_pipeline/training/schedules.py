@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
-from ..common.settings import Count, NotNegative
+from ..common.settings import ConflictError, Count, NotNegative
 
 
 def constant(optimizer: Optimizer, epochs: int, steps: int) -> LRScheduler:
@@ -38,7 +38,16 @@ def step(
 
 
 def cosine(optimizer: Optimizer, epochs: int, steps: int, *, eta_min: NotNegative) -> LRScheduler:
-    """Cosine annealing from the optimizer's `lr` to `eta_min`."""
+    """Cosine annealing from the optimizer's `lr` to `eta_min`.
+
+    Raises ConflictError: `eta_min` is above `lr`.
+    """
+    lr = optimizer.param_groups[0]["lr"]
+    if eta_min > lr:
+        raise ConflictError(
+            f"schedules.cosine: eta_min: found {eta_min:g}, expected at most the optimizer's lr,"
+            f" which is {lr:g}"
+        )
     return CosineAnnealingLR(optimizer, epochs * steps, eta_min)
 
 
