@@ -1,7 +1,9 @@
 """Tools that use trained models: on pictures, as ONNX, several of them voting."""
 
 import json
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +49,21 @@ def test_every_picture_is_answered_and_the_others_named(project: Project, tmp_pa
     assert answer.startswith(f"-: {digit} (")
     assert len(drawing) == 28
     assert [bool(line) for line in drawing] == (read_glyph(good).max(1) > 51).tolist()
+
+
+@pytest.mark.parametrize("command", ["tools/predict.py a.png --json", "stages/evaluate.py"])
+def test_a_closed_pipe_is_no_error(project: Project, command: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        ["python", *command.split()],
+        cwd=project.folder,
+        env=project.env,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_digits_side_by_side_are_answered_one_by_one(project: Project, tmp_path: Path) -> None:

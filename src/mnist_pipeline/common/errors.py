@@ -23,7 +23,10 @@ class UserError(Exception):
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run a script's `main`; a UserError, an OSError or Ctrl-C ends it with one line."""
+    """Run a script's `main`; a UserError, an OSError or Ctrl-C ends it with one line.
+
+    A closed pipe, as in `... | head -1`, ends it without one, with the exit code that `cat` has.
+    """
     if isinstance(sys.stdout, TextIOWrapper):
         # Show each line of a log at once; escape what is not in the encoding, on Windows cp1252.
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
@@ -34,6 +37,8 @@ def run_script(main: Callable[[], None]) -> None:
     except UserError as error:
         _report(str(error))
         sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os._exit(128 + 13)  # SIGPIPE; at once, as another flush at exit would fail again
     except OSError as error:  # full disk, read-only folder, ...
         _report(f"{error.filename or 'writing'}: {error.strerror or error}")
         sys.exit(1)
