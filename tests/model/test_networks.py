@@ -190,6 +190,7 @@ def test_a_saved_model_describes_itself(tmp_path: Path, name: str) -> None:
         {"spec": None},
         {"spec": {"model": "mlp"}},
         {"spec": SPEC.__dict__ | {"model": "transformer"}},
+        {"spec": SPEC.__dict__ | {"loss": "focal"}},
         {"spec": SPEC.__dict__ | {"settings": {"layers": 3}}},
         {"spec": SPEC.__dict__ | {"settings": {**SPEC.settings, "hidden_sizes": [8]}}},
         {"spec": SPEC.__dict__ | {"classes": ["a", "b"]}},

@@ -1,5 +1,6 @@
 """Full disks, read-only trees, wrong files, divergence: an error, or the right result."""
 
+import hashlib
 import re
 import subprocess
 from collections.abc import Callable, Iterator
@@ -94,6 +95,29 @@ def test_a_model_whose_training_diverged_is_not_evaluated(project: Project) -> N
     output = project.run("python", "stages/evaluate.py", status=1)
     assert output.startswith("error: model: found probabilities that are not finite for 599 of 599")
     assert output.count("\n") == 1
+    assert project.outs() == before
+
+
+@pytest.mark.parametrize(
+    ("path", "stage"),
+    [("models/model.safetensors", "evaluate"), ("data/processed/train/images.npy", "train")],
+)
+def test_an_empty_file_in_the_cache_is_written_again_as_advised(
+    project: Project, path: str, stage: str
+) -> None:
+    before = project.outs()
+    digest = hashlib.md5(before[path]).hexdigest()
+    cached = project.folder / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
+    cached.chmod(0o644)
+    cached.write_bytes(b"")
+    cached.chmod(0o444)
+    (project.folder / path).unlink()
+    project.dvc("checkout")  # DVC trusts what is read-only
+    output = project.run("python", f"stages/{stage}.py", status=1)
+    assert output.startswith(f"error: {project.folder / path}: not a")
+    assert output.count("\n") == 1
+    project.run("sh", "-c", output.partition("in its cache: ")[2])
+    project.dvc("repro")
     assert project.outs() == before
 
 

@@ -39,6 +39,9 @@ def test_every_picture_is_answered_and_the_others_named(project: Project, tmp_pa
     assert answers[0].startswith(f"{good}: {digit} (")
     assert "error: nowhere.png: No such file or directory; expected a picture" in lines
 
+    command_of_no_model = ["python", "tools/predict.py", "a.png", "--model", "nowhere"]
+    assert project.run(*command_of_no_model, status=1) == "error: nowhere: no such file\n"
+
     first, *broken = map(json.loads, project.run(*command, "--json", status=1).splitlines())
     assert (first["class"], list(first["probabilities"])) == (digit, list("0123456789"))
     assert first["confidence"] == first["probabilities"][digit] > 0.5

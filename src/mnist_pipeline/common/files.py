@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -95,6 +96,20 @@ def six_digits(metrics: Mapping[str, float | int]) -> dict[str, float | int]:
         name: float(f"{value:.6g}") if isinstance(value, float) else value
         for name, value in metrics.items()
     }
+
+
+def written_by(stage: str, path: Path) -> str:
+    """What the user can do about an out of a stage that is missing or damaged.
+
+    A power loss may empty a file of DVC's cache, which DVC then links over whatever the stage
+    writes: it checks only files that may be written.
+    """
+    if not path.exists():
+        return f"'dvc repro {stage}' writes it"
+    return (
+        f"to write it again, and to let DVC check the copies in its cache:"
+        f' chmod -R u+w "$(dvc cache dir)"; rm {shlex.quote(str(path))}; dvc repro {stage}'
+    )
 
 
 def sha256(path: Path) -> str:

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ..common.errors import UserError
+from ..common.files import written_by
 from ..splits.batches import DatasetInfo
+from .losses import LOSSES
 from .networks import NETWORKS
 from .tensors import load_tensors, save_tensors
 
@@ -83,21 +85,34 @@ def load_model(path: Path) -> tuple[Model, ModelSpec]:
 
     Raises UserError: missing or damaged file, or a model that this code cannot build.
     """
-    weights, metadata = load_tensors(path)
+    try:
+        weights, metadata = load_tensors(path)
+    except UserError as error:
+        advice = f"; {written_by('train', path)}" if _is_out(path) else ""
+        raise UserError(f"{error}{advice}") from None
     try:
         spec = ModelSpec(**metadata["spec"])
         model = build_model(spec)
         model.load_state_dict(weights)
+        LOSSES[spec.loss]  # whoever uses the model needs it
     except (KeyError, TypeError, ValueError, RuntimeError, IndexError, UserError) as error:
         problem = " ".join(str(error).split())
+        advice = "; 'dvc repro train' writes one" if _is_out(path) else ""
         raise UserError(
-            f"{path}: a model of an earlier version or of other code ({problem:.120});"
-            " 'dvc repro train' writes one"
+            f"{path}: a model of an earlier version or of other code ({problem:.120}){advice}"
         ) from None
     return model.eval(), spec
 
 
-def check_dataset(spec: ModelSpec, info: DatasetInfo) -> None:
+def _is_out(path: Path) -> bool:
+    """Whether the train stage writes the file, which a user may have named instead."""
+    is_named_so = path.parts[-2:] == ("models", "model.safetensors")
+    return is_named_so and (path.parents[1] / "dvc.yaml").exists()
+
+
+def check_dataset(
+    spec: ModelSpec, info: DatasetInfo, advice: str = "'dvc repro' brings both up to date"
+) -> None:
     """Raise UserError if a model was trained on another dataset, other classes or other images."""
     for name, found, expected in (
         ("dataset", info.name, spec.dataset),
@@ -108,5 +123,5 @@ def check_dataset(spec: ModelSpec, info: DatasetInfo) -> None:
         if found != expected:
             raise UserError(
                 f"data/processed: {name}: found {found}, expected {expected}, which the model was"
-                " trained on; 'dvc repro' brings both up to date"
+                f" trained on; {advice}"
             )

@@ -31,7 +31,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises UserError: the file is missing, damaged or was not written by the train stage.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file; 'dvc repro train' writes it")
+        raise UserError(f"{path}: no such file")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {})[METADATA_KEY])
@@ -39,4 +39,4 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return {name: tensor.clone() for name, tensor in load_file(path).items()}, metadata
     except (SafetensorError, KeyError, ValueError) as error:
         problem = f"not a safetensors file of this pipeline ({type(error).__name__}: {error})"
-        raise UserError(f"{path}: {problem}; 'dvc repro train' writes it") from None
+        raise UserError(f"{path}: {problem}") from None

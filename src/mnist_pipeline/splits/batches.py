@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..common.errors import UserError
+from ..common.files import written_by
 from ..runtime.distributed import LocalBatch, rank, shard, world_size
 from ..runtime.streams import stream_seed
 
@@ -209,4 +210,4 @@ def _load_array(path: Path, dtype: type[np.generic], item_shape: tuple[int, ...]
 
 
 def _unusable(path: Path, problem: str) -> UserError:
-    return UserError(f"{path}: {problem}; 'dvc repro preprocess' writes it")
+    return UserError(f"{path}: {problem}; {written_by('preprocess', path)}")
