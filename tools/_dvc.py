@@ -1,7 +1,7 @@
 """Files of experiments, commits and the workspace, read through DVC."""
 
 from collections.abc import Callable, Sequence
-from fnmatch import filter as matching
+from fnmatch import fnmatch
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
@@ -18,16 +18,26 @@ Content = TypeVar("Content")
 
 
 def expand(pattern: str) -> list[str]:
-    """List the experiments whose names match a shell pattern; if none does, it is a revision.
+    """List the experiments of HEAD whose names match a shell pattern; anything else is a revision.
 
-    The names of experiments, branches and tags have no *, ? or [.
+    The names of experiments, branches and tags have no *, ? or [. Raises UserError: the pattern
+    matches experiments of other commits only.
     """
+    if not set(pattern) & set("*?["):
+        return [pattern]
     try:
         with Repo(str(ROOT)) as repo:
-            names = {experiment.name for experiment in exp_refs(repo.scm)}
+            head = repo.scm.get_rev()
+            found = [each for each in exp_refs(repo.scm) if fnmatch(each.name, pattern)]
     except DvcException as error:
         raise UserError(str(error)) from None
-    return sorted(matching(names, pattern)) or [pattern]
+    names = sorted(each.name for each in found if each.baseline_sha == head)
+    if found and not names:
+        raise UserError(
+            f"{pattern}: found {len(found)} experiments of other commits, expected some of HEAD;"
+            " 'dvc exp list --all-commits' lists them: check out their commit, or name each"
+        )
+    return names or [pattern]
 
 
 def read_each(
@@ -50,7 +60,10 @@ def read_each(
 
 
 def read_one(revision: str, path: str, read: Callable[[Path], Content]) -> Content:
-    """Read a file of an experiment, commit or the workspace, from DVC's cache or a remote."""
+    """Read a file of an experiment, commit or the workspace, from DVC's cache or a remote.
+
+    Raises UserError, which names the revision.
+    """
     with TemporaryDirectory() as folder:
         copy = Path(folder) / Path(path).name
         try:
@@ -64,4 +77,7 @@ def read_one(revision: str, path: str, read: Callable[[Path], Content]) -> Conte
                 f"{revision}: its {path} is neither in the cache nor in a remote; run it here, or"
                 " 'dvc push' where it was run"
             ) from None
-        return read(copy)
+        try:
+            return read(copy)
+        except UserError as error:
+            raise UserError(f"{revision}: {str(error).replace(str(copy), path)}") from None

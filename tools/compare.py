@@ -25,7 +25,7 @@ from _significance import THRESHOLD, describe, format_p, mcnemar, welch
 from scipy.stats import sem
 
 from mnist_pipeline.common.errors import UserError, run_script
-from mnist_pipeline.model.files import check_dataset, load_model
+from mnist_pipeline.model.files import Model, ModelSpec, check_dataset, load_model
 from mnist_pipeline.model.inference import inference_loader, predict_logits
 from mnist_pipeline.model.losses import LOSSES
 from mnist_pipeline.runtime.arithmetic import HardwareSettings, set_up
@@ -176,11 +176,16 @@ def vote(runs: Sequence[str]) -> None:
     """
     device = set_up(HardwareSettings(arithmetic="native", device="auto", threads="auto"))
     info, test_set = load_info(DATA), load_split(DATA, "test")
+
+    def read(path: Path) -> tuple[Model, ModelSpec]:
+        model, spec = load_model(path)
+        check_dataset(spec, info, "all that vote must be trained on the dataset in data/processed")
+        return model, spec
+
     loader = inference_loader(test_set.to(device))
     width = max(map(len, [*runs, "together"]))
     total = np.zeros((len(test_set), len(info.classes)))
-    for name, (model, spec) in zip(runs, read_each(runs, MODEL, load_model), strict=True):
-        check_dataset(spec, info)
+    for name, (model, spec) in zip(runs, read_each(runs, MODEL, read), strict=True):
         logits, labels = predict_logits(model.to(device), loader, device)
         probabilities = LOSSES[spec.loss]().probabilities(logits).numpy()
         print(f"{name:{width}}  {describe(probabilities.argmax(1) == labels.numpy())}")

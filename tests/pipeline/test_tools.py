@@ -126,6 +126,8 @@ def test_experiments_vote_and_are_compared(project: Project) -> None:
     compare_models(project, correct[0], correct[2])
     compare_seeds(project, correct[1], correct[2])
     compare_what_cannot_be_compared(project)
+    vote_of_other_classes(project)
+    vote_of_other_commits(project)
 
 
 def read_correct(project: Project) -> pd.Series:
@@ -224,6 +226,32 @@ def compare_what_cannot_be_compared(project: Project) -> None:
     }
     output = project.run("python", "-c", COMPARE_EACH, *problems, PYTHONPATH="tools")
     assert output == "".join(f"error: {problem}\n" for problem in problems.values())
+
+
+def vote_of_other_classes(project: Project) -> None:
+    path = project.folder / "data/processed/dataset.json"
+    path.write_text(path.read_text().replace('"9"', '"z"'))
+    output = project.run("python", "tools/compare.py", "--vote", "HEAD", "seed-1", status=1)
+    for name, line in zip(("HEAD", "seed-1"), output.splitlines(), strict=True):
+        assert line.removeprefix("error: ").lstrip().startswith(f"{name}: data/processed: classes")
+    path.write_text(path.read_text().replace('"z"', '"9"'))
+
+
+def vote_of_other_commits(project: Project) -> None:
+    experiment = project.run(
+        "git", "for-each-ref", "--format=%(objectname)", "refs/exps/*/*/seed-1"
+    )
+    project.commit("another commit")
+    command = ("python", "tools/compare.py", "--vote", "seed-*")
+    assert project.run(*command, status=1) == (
+        "error: seed-*: found 2 experiments of other commits, expected some of HEAD;"
+        " 'dvc exp list --all-commits' lists them: check out their commit, or name each\n"
+    )
+    head = project.run("git", "rev-parse", "HEAD").strip()
+    ref = f"refs/exps/{head[:2]}/{head[2:]}/seed-3"
+    project.run("git", "update-ref", ref, experiment.strip())
+    votes = project.run(*command, "seed-2").splitlines()
+    assert [line.split()[0] for line in votes] == ["seed-3", "seed-2", "together"]
 
 
 def test_a_model_that_is_in_no_cache_is_named(project: Project) -> None:
