@@ -69,6 +69,21 @@ def test_a_closed_pipe_is_no_error(project: Project, command: str) -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+BROKEN = """
+from mnist_pipeline.common.errors import run_script
+
+def main():
+    raise BrokenPipeError(32, "Broken pipe")
+
+run_script(main)
+"""
+
+
+def test_a_broken_pipe_to_another_process_is_an_error(clone: Project) -> None:
+    output = clone.run("python", "-c", BROKEN, status=1, PYTHONPATH="src")
+    assert output == "error: writing: Broken pipe\n"
+
+
 def test_digits_side_by_side_are_answered_one_by_one(project: Project, tmp_path: Path) -> None:
     images, labels = load_split(project.folder / "data/processed", "test")[:2]
     page = np.full((160, 400), 255, np.uint8)

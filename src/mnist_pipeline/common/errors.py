@@ -37,11 +37,20 @@ def run_script(main: Callable[[], None]) -> None:
     except UserError as error:
         _report(str(error))
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        os._exit(128 + 13)  # SIGPIPE; at once, as another flush at exit would fail again
     except OSError as error:  # full disk, read-only folder, ...
+        if isinstance(error, BrokenPipeError) and _is_unread():
+            os._exit(128 + 13)  # SIGPIPE; at once, as the flush at exit would fail again
         _report(f"{error.filename or 'writing'}: {error.strerror or error}")
         sys.exit(1)
+
+
+def _is_unread() -> bool:
+    """Whether stdout is the broken pipe, and not one to another process; its flush fails again."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False
 
 
 def _report(message: str) -> None:
