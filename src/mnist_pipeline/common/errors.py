@@ -45,9 +45,9 @@ def run_script(main: Callable[[], None]) -> None:
 
 
 def _is_unread() -> bool:
-    """Whether stdout is the broken pipe, and not one to another process; its flush fails again."""
+    """Whether stdout is the broken pipe, and not one to another process: try an empty line."""
     try:
-        sys.stdout.flush()
+        print(flush=True)
     except BrokenPipeError:
         return True
     return False
