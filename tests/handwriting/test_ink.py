@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image, ImageDraw
@@ -139,15 +139,36 @@ def test_the_last_frame_of_an_animation_counts() -> None:
         assert same(read_glyph(file, kind), of_four(20)), kind
 
 
-@settings(max_examples=100, deadline=None)
-@given(
-    arrays(
-        np.uint8,
-        array_shapes(min_dims=2, max_dims=2, max_side=40).map(lambda shape: (*shape, 3)),
-        elements=st.sampled_from([0, 40, 130, 250, 255]),
-    ),
-    st.integers(1, 12),
+Box = tuple[int, int, int, int, list[int]]
+"""Top, height, left, width and colour of a rectangle."""
+
+COLOURS = st.one_of(
+    st.integers(0, 255).map(lambda grey: [grey] * 3),
+    st.lists(st.integers(0, 255), min_size=3, max_size=3),
 )
+BOXES = st.tuples(*[st.integers(0, 38), st.integers(1, 40)] * 2, COLOURS)
+
+
+def drawn(shape: tuple[int, int], paper: list[int], boxes: list[Box]) -> np.ndarray:
+    pixels = np.full((*shape, 3), paper, np.uint8)
+    for top, height, left, width, colour in boxes:
+        pixels[top : top + height, left : left + width] = colour
+    return pixels
+
+
+NOISE = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=40).map(lambda s: (*s, 3)))
+DRAWINGS = st.builds(
+    drawn, st.tuples(st.integers(1, 40), st.integers(1, 40)), COLOURS, st.lists(BOXES, max_size=4)
+)
+CANCELLING = drawn(
+    (40, 40), [100] * 3, [(5, 30, 8, 6, [150] * 3), (5, 30, 26, 6, [50] * 3)]
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(NOISE | DRAWINGS, st.integers(1, 12))
+@example(CANCELLING, 1)
+@example(CANCELLING, 5)
 def test_any_pixels_give_ink_or_none(pixels: np.ndarray, enlarged: int) -> None:
     large = pixels.repeat(enlarged, 0).repeat(enlarged, 1)
     for ink in find_ink(large.astype(np.float32)):

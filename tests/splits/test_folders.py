@@ -11,7 +11,7 @@ from PIL import Image
 from mnist_pipeline.common.errors import UserError
 from mnist_pipeline.handwriting.decode import FORMATS, PictureError
 from mnist_pipeline.handwriting.photos import read_photo
-from mnist_pipeline.splits.folders import read_folder
+from mnist_pipeline.splits.folders import PICTURES, read_folder
 
 PHOTOS = ("photo", {"image_size": 8, "channels": 1})
 
@@ -132,6 +132,19 @@ def test_all_pictures_that_cannot_be_used_are_listed(tmp_path: Path) -> None:
     assert first == "32 pictures cannot be used:"
     assert len(lines) == 21
     assert lines[-1] == "  and 12 more"
+
+
+def test_whatever_goes_wrong_in_a_picture_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(path: Path, **settings: object) -> np.ndarray:
+        raise IndexError(f"of {path.name}")
+
+    write(tmp_path, *(f"{name}/{n}.png" for name in "ab" for n in "12"))
+    monkeypatch.setitem(PICTURES, "photo", broken)
+    first, *lines = problem(tmp_path).splitlines()
+    assert first == "4 pictures cannot be used:"
+    assert f"  {tmp_path / 'b/2.png'}: cannot be converted (IndexError: of 2.png)" in lines
 
 
 def test_links_to_folders_are_refused(tmp_path: Path) -> None:

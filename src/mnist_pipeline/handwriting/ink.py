@@ -39,7 +39,8 @@ def find_ink(pixels: np.ndarray, nested: int = 2) -> list[np.ndarray]:
     # Again without what differs in another direction, down to fainter ink.
     lowest = FAINT * float(np.median(ink[np.any(drawings, axis=0)]))
     drawings = select(ink.clip(0, erased), lowest, power=0.2) or drawings
-    return [soften(ink, drawing) for drawing in drawings]
+    # Lighter and darker ink may cancel: a drawing then has nothing in the direction of the mean.
+    return [soften(ink if (ink[mask] >= 1).any() else contrast, mask) for mask in drawings]
 
 
 def ink_of_sheet(pixels: np.ndarray, ink: np.ndarray, nested: int) -> list[np.ndarray]:

@@ -66,11 +66,14 @@ def _convert(paths: Sequence[Path], convert: Callable[[Path], np.ndarray]) -> np
     for index, path in enumerate(tqdm(paths, unit=" pictures", disable=None)):
         try:
             image = convert(path)
+        except PictureError as error:
+            problems.append(str(error))
+        except Exception as error:  # a fault of the conversion: without its name, which picture?
+            problems.append(f"{path}: cannot be converted ({type(error).__name__}: {error})")
+        else:
             if not images.size:
                 images = np.empty((len(paths), *image.shape), np.uint8)
             images[index] = image
-        except PictureError as error:
-            problems.append(str(error))
     if len(problems) == 1:
         raise PictureError(problems[0])
     if problems:
