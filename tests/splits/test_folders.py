@@ -195,6 +195,30 @@ def test_a_photo_of_a_single_colour_is_one_and_text_is_none(tmp_path: Path) -> N
         read_photo(BytesIO(b"text"), (3, 8, 8), "the text")
 
 
+@pytest.mark.parametrize(
+    ("pixel_type", "kind", "values"),
+    [
+        (np.uint16, "png", {0: 0, 1000: 4, 32896: 128, 65535: 255}),
+        (np.uint16, "tiff", {0: 0, 1000: 4, 60000: 233}),
+        (">u2", "tiff", {1000: 4, 60000: 233}),
+        (np.int32, "tiff", {0: 0, 1000: 4, 60000: 233, -200: "-200 to -200", 65700: "65700 to"}),
+        (np.float32, "tiff", {0: 0, 0.25: 64, 1: 255, 1.01: "1.01 to 1.01", -0.5: "-0.5 to -0.5"}),
+    ],
+)
+def test_deep_photos_are_scaled_by_the_range_of_their_type(
+    pixel_type: str | type, kind: str, values: dict[float, int | str]
+) -> None:
+    for value, expected in values.items():
+        file = BytesIO()
+        Image.fromarray(np.full((8, 8), value, pixel_type)).save(file, kind)
+        if isinstance(expected, str):
+            message = f"a name: found grey values from {expected}.*, expected integers from 0 to 65"
+            with pytest.raises(PictureError, match=message):
+                read_photo(file, (1, 8, 8), "a name")
+        else:
+            assert (read_photo(file, (1, 8, 8)) == expected).all(), value
+
+
 def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path) -> None:
     write(tmp_path, *(f"{name}/{n}.png" for name in "ab" for n in "12"))
     (tmp_path / "a/closed").mkdir(mode=0)

@@ -39,7 +39,7 @@ def read_glyphs(file: Path | BinaryIO, name: str | None = None) -> np.ndarray:
 
 def _read(file: Path | BinaryIO, name: str | None) -> list[np.ndarray]:
     name = str(file) if name is None else name
-    inks = find_ink(working_copy(read_picture(file, name)))
+    inks = find_ink(working_copy(read_picture(file, name, stretch=True)))
     if not inks:
         raise PictureError(f"{name}: found a single colour, expected ink on a background")
     return inks
