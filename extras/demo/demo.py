@@ -14,6 +14,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
@@ -48,6 +49,11 @@ class Demo(ThreadingHTTPServer):
         self.classifier = classifier
         self.spec = spec
         self.hosts = {f"{name}:{self.server_port}" for name in (HOST, "localhost")} | set(allowed)
+
+    def handle_error(self, request: Any, client_address: object) -> None:
+        """Report an error, but not that the browser has closed its connection."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
     def answer(self, drawing: bytes) -> dict[str, object]:
         """For each digit, the probabilities and the 28 × 28 image that the model was given."""

@@ -4,6 +4,8 @@ import http.client
 import json
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -141,6 +143,19 @@ def test_an_unusable_drawing_is_refused_with_a_reason(address: str, tmp_path: Pa
     ):
         found, answer = ask(address, "POST", "/predict", body)
         assert (found, said in json.loads(answer)["error"]) == (status, True)
+
+
+@pytest.mark.parametrize(
+    "request_sent", [b"", b"GET / HTTP/1.1\r\n", b"POST /predict HTTP/1.1\r\n"]
+)
+def test_a_connection_closed_by_the_browser_is_no_error(address: str, request_sent: bytes) -> None:
+    """The fixture expects that the demo has printed nothing."""
+    host, port = address.split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(request_sent)
+        reset = struct.pack("ii", 1, 0)  # closed at once, with a reset
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+    assert ask(address, "GET", "/")[0] == 200
 
 
 def test_a_port_in_use_is_named(address: str, model_file: Path) -> None:
