@@ -5,7 +5,7 @@ from _stage import ROOT
 from mnist_pipeline.common.errors import run_script
 from mnist_pipeline.common.settings import read_settings
 from mnist_pipeline.runtime.arithmetic import set_up
-from mnist_pipeline.runtime.distributed import process_group
+from mnist_pipeline.runtime.distributed import alone_in, process_group
 from mnist_pipeline.training.run import train
 from mnist_pipeline.training.settings import TrainSettings
 
@@ -14,8 +14,9 @@ def main() -> None:
     """Read params.yaml and the train and validation splits, write the model and its metrics."""
     settings = read_settings(ROOT / "params.yaml", TrainSettings)
     device = set_up(settings)
-    with process_group(device, settings.launcher) as device:
-        train(settings, ROOT / "data/processed", ROOT / "models", ROOT / "metrics", device)
+    models = ROOT / "models"
+    with process_group(device, settings.launcher) as device, alone_in(models):
+        train(settings, ROOT / "data/processed", models, ROOT / "metrics", device)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,24 @@ def test_one_and_three_processes_learn_alike(project: Project) -> None:
         assert row == pytest.approx(expected, abs=1e-3)
 
 
+def test_one_of_the_tasks_of_a_step_trains_in_a_folder(project: Project, tmp_path: Path) -> None:
+    """As under srun -n 2; a task may train another experiment in a clone of its own."""
+    project.env["SLURM_STEP_NUM_TASKS"] = "2"
+    other = project.copy(tmp_path / "another clone")
+    other.env = project.env
+    project.set_params(epochs=100000)
+    process = start(project, tmp_path / "log", "python", "stages/train.py")
+    try:
+        wait_until((project.folder / "models/checkpoint.safetensors").exists, process)
+        output = project.run("python", "stages/train.py", status=1)
+        assert re.fullmatch(r"error: .*/models: found another process that trains .*\n", output)
+        assert "Epoch [3/3]" in other.run("python", "stages/train.py")
+        assert process.poll() is None
+    finally:
+        kill_tree(process)
+    assert project.run("git", "status", "--porcelain", "models") == ""
+
+
 class Hosts(NamedTuple):
     """Two of them: the name of the first, and what to write before a command to run it on each."""
 

@@ -3,6 +3,7 @@
 In a single process, the usual case, every function returns at once.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -77,6 +78,32 @@ def process_group(device: torch.device, launcher: str = "python") -> Iterator[to
             yield device
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder to train in, unless torchrun launched this process.
+
+    The system unlocks it when the process ends, however that happens. Windows and some network
+    drives lock nothing. Raises UserError: another process holds it, as of one step of srun.
+    """
+    if sys.platform == "win32" or dist.is_torchelastic_launched():
+        yield
+        return
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise UserError(
+                    f"{folder}: found another process that trains in this folder, expected one at a"
+                    " time; srun and mpirun start several that train together only if launcher is"
+                    " torchrun (docs/scaling.md)"
+                ) from None
+        yield
 
 
 def shard(length: int, rank: int, world_size: int) -> slice:
