@@ -64,6 +64,26 @@ def test_after_a_full_disk_the_same_bytes(project: Project, mount: Mount) -> Non
     assert project.outs() == before
 
 
+@pytest.mark.usefixtures("real_processes")
+@pytest.mark.parametrize("missing", ["room in /dev/shm", "a short TMPDIR"])
+def test_dataloader_workers_without(
+    project: Project, mount: Mount, tmp_path: Path, missing: str
+) -> None:
+    """A socket's path has at most 107 characters; a container's /dev/shm has 64 MiB."""
+    before = project.outs()
+    project.set_params(num_workers=2)
+    command = ["timeout", "100", "python", "stages/train.py"]
+    if missing == "a short TMPDIR":
+        project.env["TMPDIR"] = str(tmp_path / ("long" * 25))
+        Path(project.env["TMPDIR"]).mkdir()
+    else:
+        mount(tmp_path, "--bind", str(tmp_path))  # skips where one may not
+        script = 'mount -t tmpfs -o size=64k tmpfs /dev/shm && exec "$@"'
+        command = ["unshare", "--mount", "sh", "-c", script, "sh", *command]
+    project.run(*command)
+    assert project.outs() == before
+
+
 def test_a_read_only_tree(project: Project, mount: Mount) -> None:
     before = project.outs()
     mount(project.folder, "--bind", str(project.folder))

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +67,22 @@ class ImageDataset(Dataset):
         return ImageDataset(self.data.to(device), self.labels.to(device), self.transform)
 
 
+class _ByValue(Tensor):
+    """A tensor that is sent to another process through a pipe, and is a plain one there.
+
+    torch would share its memory, for which it needs room in /dev/shm, of which a container may have
+    64 MiB, and a socket in TMPDIR, whose path may be too long. Where that fails, it fails in a
+    thread, and the other process waits for ever.
+    """
+
+    def __reduce_ex__(self, protocol: object) -> tuple[Callable[[np.ndarray], Tensor], tuple]:
+        return torch.from_numpy, (self.numpy(),)
+
+
+def _by_value(batch: Iterable[Tensor]) -> tuple[Tensor, ...]:
+    return tuple(tensor.as_subclass(_ByValue) for tensor in batch)
+
+
 @dataclass(eq=False)
 class BatchSampler(Sampler[Tensor]):
     """Indices of each batch of an epoch, int64 [B]; the last batch may be smaller.
@@ -81,6 +97,7 @@ class BatchSampler(Sampler[Tensor]):
     seed: int = 0
     device: torch.device | None = None  # of the indices
     sharded: bool = False
+    for_workers: bool = False  # to be sent to other processes
     epoch: int = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -106,11 +123,9 @@ class BatchSampler(Sampler[Tensor]):
         order = order.to(self.device)
         for start in range(0, self.length, self.batch_size):  # order.split() creates all views
             batch = order[start : start + self.batch_size]
-            yield (
-                batch[LocalBatch.of(len(batch), rank(), world_size()).images]
-                if self.sharded
-                else batch
-            )
+            if self.sharded:
+                batch = batch[LocalBatch.of(len(batch), rank(), world_size()).images]
+            yield batch.as_subclass(_ByValue) if self.for_workers else batch
 
 
 class BatchLoader(DataLoader[Batch]):
@@ -128,13 +143,14 @@ def make_loader(
     sharded: bool = False,
 ) -> BatchLoader:
     """A DataLoader that fetches each batch with a single index operation."""
-    device = dataset.labels.device
+    device, workers = dataset.labels.device, num_workers > 0
     return BatchLoader(
         dataset,
-        sampler=BatchSampler(len(dataset), batch_size, shuffle, seed, device, sharded),
+        sampler=BatchSampler(len(dataset), batch_size, shuffle, seed, device, sharded, workers),
         batch_size=None,  # the sampler yields whole batches
         num_workers=num_workers,
-        persistent_workers=num_workers > 0,
+        collate_fn=_by_value if workers else None,
+        persistent_workers=workers,
         generator=torch.Generator(),  # seeds the workers instead of torch's global generator
     )
 
