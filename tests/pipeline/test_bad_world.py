@@ -12,6 +12,7 @@ import torch
 from mnist_pipeline.model.tensors import load_tensors, save_tensors
 
 from .project import ALL, ROOT, Project, ran
+from .test_folder import write_pictures
 
 Mount = Callable[..., None]
 
@@ -52,6 +53,19 @@ def test_a_full_disk(project: Project, mount: Mount, stage: str, folder: str, si
         assert not path.name.endswith(".partial")
         name = path.relative_to(project.folder).as_posix()
         assert path.is_dir() or path.read_bytes() == before[name], "a file is whole or absent"
+
+
+def test_a_disk_too_full_for_the_pictures_of_a_folder(
+    project: Project, mount: Mount, tmp_path: Path
+) -> None:
+    write_pictures(tmp_path / "shapes", ["low", "high"], 20)
+    project.set_params(dataset="folder", folder=str(tmp_path / "shapes"), picture="photo")
+    full = project.folder / "data/processed"
+    mount(full, "-t", "tmpfs", "-o", "size=64k", "tmpfs")
+    output = project.run("python", "stages/preprocess.py", status=1)
+    assert f"error: {full}: No space left on device\n" in output
+    assert "Traceback" not in output
+    assert list(full.iterdir()) == []
 
 
 def test_after_a_full_disk_the_same_bytes(project: Project, mount: Mount) -> None:

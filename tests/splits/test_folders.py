@@ -1,6 +1,8 @@
 """Folders as people have them: splits, links, other files; photos keep what they show."""
 
 import os
+import re
+import sys
 from io import BytesIO
 from pathlib import Path
 
@@ -145,6 +147,26 @@ def test_whatever_goes_wrong_in_a_picture_it_is_named(
     first, *lines = problem(tmp_path).splitlines()
     assert first == "4 pictures cannot be used:"
     assert f"  {tmp_path / 'b/2.png'}: cannot be converted (IndexError: of 2.png)" in lines
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_images_do_not_have_to_fit_in_memory(tmp_path: Path) -> None:
+    write(tmp_path / "images", *(f"{name}/{n}.png" for name in "ab" for n in range(50)))
+
+    def anonymous() -> int:
+        found = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        assert found
+        return 1024 * int(found[1])
+
+    before = anonymous()
+    settings = {"image_size": 512, "channels": 3}
+    found = read_folder(tmp_path / "images", "photo", settings, tmp_path)
+    size = sum(part.images.nbytes for part in (found.train, found.test))
+    assert size == 100 * 512 * 512 * 3
+    assert anonymous() - before < size / 4
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
+    shades = np.concatenate([found.train.images, found.test.images])[:, 0, 0, 0]
+    assert sorted(shades.tolist()) == list(range(100))
 
 
 def test_links_to_folders_are_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -36,18 +37,26 @@ PICTURES: dict[str, Callable[..., np.ndarray]] = {"glyph": glyph, "photo": photo
 
 
 def read_folder(
-    folder: Path, picture: str = "glyph", settings: Mapping[str, Any] | None = None
+    folder: Path,
+    picture: str = "glyph",
+    settings: Mapping[str, Any] | None = None,
+    scratch: Path | None = None,
 ) -> DecodedDataset:
     """Read every picture under `folder`, converted by PICTURES[picture] with its settings.
 
     `folder` holds either train/ and test/, each with one sub-folder per class, or the class folders
-    themselves, which are then split the same way in every run. Labels follow the sorted names.
+    themselves, which are then split the same way in every run. Labels follow the sorted names. The
+    images are memory-mapped from a nameless file in `scratch`, by default in TMPDIR.
     Raises UserError as `find_pictures`; PictureError names all pictures that cannot be used.
     """
     layout = find_pictures(folder)
     pictures = [*layout.train, *layout.test]
     convert = partial(PICTURES[picture], **(settings or {}))
-    images = _convert([path for path, _ in pictures], convert)
+    try:
+        images = _convert([path for path, _ in pictures], convert, scratch)
+    except OSError as error:  # a full disk; the file has no name
+        error.filename = error.filename or scratch
+        raise
     labels = np.array([label for _, label in pictures], np.int64)
     count = len(layout.train)
     return DecodedDataset(
@@ -59,25 +68,34 @@ def read_folder(
     )
 
 
-def _convert(paths: Sequence[Path], convert: Callable[[Path], np.ndarray]) -> np.ndarray:
-    """Images uint8 [N, C, H, W]; all pictures that cannot be used are listed."""
-    images = np.empty(0, np.uint8)
+def _convert(
+    paths: Sequence[Path], convert: Callable[[Path], np.ndarray], scratch: Path | None
+) -> np.ndarray:
+    """Images uint8 [N, C, H, W], memory-mapped; all pictures that cannot be used are listed.
+
+    Through ordinary writes, as `save_rows`.
+    """
     problems = []
-    for index, path in enumerate(tqdm(paths, unit=" pictures", disable=None)):
-        try:
-            image = convert(path)
-        except PictureError as error:
-            problems.append(str(error))
-        except Exception as error:  # a fault of the conversion: without its name, which picture?
-            problems.append(f"{path}: cannot be converted ({type(error).__name__}: {error})")
-        else:
-            if not images.size:
-                images = np.empty((len(paths), *image.shape), np.uint8)
-            images[index] = image
+    with TemporaryFile(dir=scratch) as file:
+        for path in tqdm(paths, unit=" pictures", disable=None):
+            try:
+                image = convert(path)
+            except PictureError as error:
+                problems.append(str(error))
+            except Exception as error:  # a fault of the conversion: without a name, which picture?
+                problems.append(f"{path}: cannot be converted ({type(error).__name__}: {error})")
+            else:
+                file.write(image.tobytes())
+        _refuse(problems)
+        file.flush()
+        return np.memmap(file, np.uint8, "r", shape=(len(paths), *image.shape))
+
+
+def _refuse(problems: list[str]) -> None:
+    """Raise PictureError if there are problems, which it lists."""
     if len(problems) == 1:
         raise PictureError(problems[0])
     if problems:
         more = len(problems) - MOST_PROBLEMS
         shown = problems[:MOST_PROBLEMS] + [f"and {more} more"] * (more > 0)
         raise PictureError("\n  ".join([f"{len(problems)} pictures cannot be used:", *shown]))
-    return images

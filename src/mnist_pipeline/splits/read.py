@@ -27,8 +27,9 @@ def read_dataset(settings: PreprocessSettings, root: Path) -> DecodedDataset:
     Raises UserError: files are missing or damaged, or pictures cannot be used.
     """
     if settings.dataset == "folder":
-        folder = root / settings.folder
-        return read_folder(folder, settings.picture, settings.block("picture"))
+        folder, scratch = root / settings.folder, root / "data/processed"
+        scratch.mkdir(parents=True, exist_ok=True)
+        return read_folder(folder, settings.picture, settings.block("picture"), scratch)
     if settings.dataset == "digits":
         return read_digits()
     return read_raw(root / "data/raw", settings.dataset)
