@@ -26,6 +26,8 @@ from _tool import ROOT
 
 import filelock
 import optuna
+import yaml
+from optuna.storages import RDBStorage
 from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
 from pydantic import TypeAdapter, ValidationError
@@ -86,8 +88,10 @@ def main() -> None:
     space = read_space(ROOT / SPACE, params)
     FOLDER.mkdir(parents=True, exist_ok=True)
     try:
-        with clones_folder() as clones:
-            Search(space, params, options.storage).optimize(options.trials, options.workers, clones)
+        storage = open_storage(options.storage)
+        with clones_folder() as folder:
+            clones = make_clones(folder, options.workers, params.folder)
+            Search(space, params, storage, clones).optimize(options.trials)
     except DATABASE_ERRORS as error:  # without the URL, which may hold a password
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise UserError(f"the storage's database cannot be used: {reason}") from None
@@ -161,39 +165,48 @@ def clones_folder() -> Iterator[Path]:
             shutil.rmtree(own, ignore_errors=True)
 
 
+def make_clones(folder: Path, num_workers: int, pictures: str) -> list[Clone]:
+    """A clone of the workspace's state for each worker; the first one has preprocessed the data.
+
+    Raises UserError: a clone has no `pictures`, the folder that params.yaml names.
+    """
+    # The workspace as DVC takes it for an experiment: tracked files with their changes.
+    changed = call(ROOT, "git", "status", "--porcelain", "--untracked-files=no")
+    base = call(ROOT, "git", *(["stash", "create"] if changed else ["rev-parse", "HEAD"]))
+    clones = [
+        Clone(folder / str(number), base, share) for number, share in enumerate(shares(num_workers))
+    ]
+    if not (clones[0].folder / pictures).exists():
+        raise UserError(f"folder: {not_copied(pictures)}")
+    clones[0].dvc("repro", "preprocess")  # once; the other clones find it in the run cache
+    return clones
+
+
 class Search:
     """An Optuna study whose trials are DVC experiments."""
 
-    def __init__(self, space: Space, params: Params, storage: str) -> None:
+    def __init__(
+        self, space: Space, params: Params, storage: RDBStorage, clones: Sequence[Clone]
+    ) -> None:
         self.space, self.params = space, params
-        # The workspace as DVC takes it for an experiment: tracked files with their changes.
-        changed = call(ROOT, "git", "status", "--porcelain", "--untracked-files=no")
-        self.base = call(ROOT, "git", *(["stash", "create"] if changed else ["rev-parse", "HEAD"]))
-        self.name = f"search-{fingerprint(self.base)}"
-        self.study = open_study(self.name, storage)
+        self.name = f"search-{fingerprint(clones[0])}"
+        self.study = optuna.create_study(storage=storage, study_name=self.name, load_if_exists=True)
+        self.num_workers = len(clones)
         self.clones: SimpleQueue[Clone] = SimpleQueue()
+        for clone in clones:
+            self.clones.put(clone)
         self.failures = 0
 
-    def optimize(self, num_trials: int, num_workers: int, folder: Path) -> None:
+    def optimize(self, num_trials: int) -> None:
         """Run trials until this many have finished, here and on machines that share the study."""
         done, started = [TrialState.COMPLETE], [TrialState.COMPLETE, TrialState.RUNNING]
         print(f"{self.name}: {self.count(done)} of {num_trials} trials finished")
-        if self.count(done) < num_trials:
-            clones = [
-                Clone(folder / str(number), self.base, share)
-                for number, share in enumerate(shares(num_workers))
-            ]
-            if not (clones[0].folder / self.params.folder).exists():
-                raise UserError(f"folder: {not_copied(self.params.folder)}")
-            clones[0].dvc("repro", "preprocess")  # once; the other clones find it in the run cache
-            for clone in clones:
-                self.clones.put(clone)
         while self.count(done) < num_trials:
             optuna.storages.fail_stale_trials(self.study)
             self.study.optimize(
                 self.evaluate,
                 n_trials=max(0, num_trials - self.count(started)),
-                n_jobs=num_workers,
+                n_jobs=self.num_workers,
                 catch=UserError,
                 callbacks=[MaxTrialsCallback(num_trials, started)],  # others start trials as well
             )
@@ -216,6 +229,10 @@ class Search:
         clone = self.clones.get()
         try:
             loss = run_trial(clone, f"{self.name}-{trial.number}", settings)
+            if self.name != f"search-{fingerprint(clone)}":
+                raise UserError(
+                    "folder: the pictures have changed since the search began; start another"
+                )
         except UserError as error:
             print(f"trial {trial.number} failed: {error}: {' '.join(settings)}")
             self.failures += 1
@@ -241,25 +258,29 @@ def run_trial(clone: Clone, experiment: str, settings: Sequence[str]) -> float:
     return json.loads(metrics)["validation_loss"]
 
 
-def open_study(name: str, url: str, retries: int = 2) -> optuna.Study:
-    """Open the study of this name in a database, or create it."""
+def open_storage(url: str, retries: int = 2) -> RDBStorage:
+    """Open a database, and create its tables if it has none."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     try:  # in seconds; a trial without a heartbeat for the grace period counts as failed
-        storage = optuna.storages.RDBStorage(url, heartbeat_interval=5, grace_period=30)
+        return RDBStorage(url, heartbeat_interval=5, grace_period=30)
     except SQLAlchemyError:  # another machine may be creating the tables
         if retries == 0:
             raise
         time.sleep(1)
-        return open_study(name, url, retries - 1)
-    return optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
+        return open_storage(url, retries - 1)
 
 
-def fingerprint(base: str) -> str:
-    """Digest of what the trials of a study have in common: code, params and space."""
-    paths = ("src", "stages", "dvc.yaml", "params.yaml", SPACE)
-    code = call(ROOT, "git", "rev-parse", *(f"{base}:./{path}" for path in paths))
-    return hashlib.sha256(code.encode()).hexdigest()[:7]
+def fingerprint(clone: Clone) -> str:
+    """Digest of what the trials of a study have in common: code, packages, params, space, data.
+
+    The data is what DVC has recorded of the stage that reads it, wherever the pictures are.
+    """
+    paths = ("src", "stages", "dvc.yaml", "requirements.lock", "params.yaml", SPACE)
+    code = call(ROOT, "git", "rev-parse", *(f"{clone.base}:./{path}" for path in paths))
+    lock = yaml.safe_load((clone.folder / "dvc.lock").read_text("utf-8"))
+    data = json.dumps(lock["stages"]["preprocess"])
+    return hashlib.sha256(f"{code} {data}".encode()).hexdigest()[:7]
 
 
 def sample(trial: optuna.Trial, space: Space, params: Params) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -40,7 +41,7 @@ DVC_YAML = """
 stages:
   preprocess:
     cmd: echo nothing
-    deps: [stages/preprocess.py]
+    deps: [stages/preprocess.py, "${folder}"]
   train:
     cmd: python stages/train.py
     deps: [stages/train.py]
@@ -88,8 +89,9 @@ def prepare(project: Project, train: str = TRAIN) -> Project:
 
 def trials_of(project: Project) -> list[optuna.trial.FrozenTrial]:
     storage = f"sqlite:///{project.folder}/.dvc/tmp/search/trials.db"
-    (name,) = optuna.get_all_study_names(storage)
-    return optuna.load_study(storage=storage, study_name=name).trials
+    names = optuna.get_all_study_names(storage)
+    assert len(names) <= 1
+    return [t for name in names for t in optuna.load_study(storage=storage, study_name=name).trials]
 
 
 def experiments_of(project: Project) -> dict[int, Any]:
@@ -207,6 +209,44 @@ def test_two_clones_share_a_postgresql_server(clone: Project, tmp_path: Path) ->
     run_by = [experiments_of(project).keys() for project in clones]
     assert sorted([*run_by[0], *run_by[1]]) == list(range(10)), "each trial was run once"
     assert all(run_by), "both clones ran some"
+
+
+def test_other_data_or_packages_begin_another_study(clone: Project, tmp_path: Path) -> None:
+    project = prepare(clone)
+
+    def search() -> str:
+        project.commit("as it is")
+        ((study, done),) = re.findall(
+            "(search-.*): (.) of 1 trials", project.run("make", "search", "TRIALS=1")
+        )
+        return f"{study} {done}"
+
+    studies = [search()]
+    for folder in (project.folder / "shapes", tmp_path / "shapes"):
+        write_pictures(folder, NAMES, 2)
+        name = folder.name if folder.parent == project.folder else str(folder)
+        project.set_params(dataset="folder", folder=name)
+        for _ in range(2):
+            if folder.parent == project.folder:
+                project.dvc("add", name)
+            studies.append(search())
+            (folder / "三/1.png").unlink(missing_ok=True)
+    with (project.folder / "requirements.lock").open("a") as lock:
+        lock.write("# other packages\n")
+    studies.append(search())
+    assert len(set(studies)) == 6
+    assert all(study.endswith(" 0") for study in studies)
+    assert search() == f"{studies[-1][:-1]}1", "the same"
+
+
+def test_pictures_that_change_during_a_search(clone: Project, tmp_path: Path) -> None:
+    project = prepare(
+        clone, train=f"open({str(tmp_path / 'shapes/more')!r}, 'a').write('.')\n{TRAIN}"
+    )
+    write_pictures(tmp_path / "shapes", NAMES, 2)
+    project.set_params(dataset="folder", folder=str(tmp_path / "shapes"))
+    output = project.run("make", "search", status=2)
+    assert "trial 1 failed: folder: the pictures have changed since the search began" in output
 
 
 def test_three_failed_trials_in_a_row_end_a_search(clone: Project) -> None:
