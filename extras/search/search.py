@@ -9,6 +9,7 @@ several machines can share it.
 import argparse
 import hashlib
 import json
+import math
 import secrets
 import shutil
 import sys
@@ -56,6 +57,9 @@ class Params(DownloadSettings, PreprocessSettings, TrainSettings):
 
 MAX_FAILURES = 3
 """Consecutive failed trials that end a search, as the next would most likely fail too."""
+
+HEARTBEAT, GRACE = 5, 30
+"""Seconds between two heartbeats of a trial, and without one until it counts as failed."""
 
 
 class Range(Settings):
@@ -190,19 +194,22 @@ class Search:
     ) -> None:
         self.space, self.params = space, params
         self.name = f"search-{fingerprint(clones[0])}"
+        self.storage = storage
         self.study = optuna.create_study(storage=storage, study_name=self.name, load_if_exists=True)
         self.num_workers = len(clones)
         self.clones: SimpleQueue[Clone] = SimpleQueue()
         for clone in clones:
             self.clones.put(clone)
         self.failures = 0
+        self.seen: dict[int, float] = {}  # when each running trial was first seen
+        self.awaited: list[int] = []
 
     def optimize(self, num_trials: int) -> None:
         """Run trials until this many have finished, here and on machines that share the study."""
         done, started = [TrialState.COMPLETE], [TrialState.COMPLETE, TrialState.RUNNING]
         print(f"{self.name}: {self.count(done)} of {num_trials} trials finished")
         while self.count(done) < num_trials:
-            optuna.storages.fail_stale_trials(self.study)
+            self.fail_killed_trials()
             self.study.optimize(
                 self.evaluate,
                 n_trials=max(0, num_trials - self.count(started)),
@@ -212,10 +219,34 @@ class Search:
             )
             if self.failures >= MAX_FAILURES:
                 raise UserError(f"{MAX_FAILURES} trials in a row failed")
-            time.sleep(1)  # until trials of other machines finish, or killed ones turn stale
+            self.wait()
         best = self.study.best_trial
         print(f"Lowest validation loss: {best.value:.6f}, in trial {best.number}. To apply it:")
         print(f"  dvc exp apply {self.name}-{best.number}")
+
+    def fail_killed_trials(self) -> None:
+        """Let trials whose search was killed count as failed.
+
+        Optuna does so GRACE seconds after the last heartbeat, and never if there was none. A trial
+        that still runs when its first heartbeat is due therefore gets one here.
+        """
+        now = time.monotonic()
+        for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+            if now - self.seen.setdefault(trial.number, now) > HEARTBEAT:
+                self.storage.record_heartbeat(trial._trial_id)
+                self.seen[trial.number] = math.inf  # only once, or it would never turn stale
+        optuna.storages.fail_stale_trials(self.study)
+
+    def wait(self) -> None:
+        """Wait a second for trials of other searches to finish, or killed ones to turn stale."""
+        running = [t.number for t in self.study.get_trials(states=[TrialState.RUNNING])]
+        if running and running != self.awaited:
+            print(
+                f"waiting for trials {', '.join(map(str, running))}: another search runs them;"
+                f" if it was killed, they count as failed within a minute"
+            )
+        self.awaited = running
+        time.sleep(1)
 
     def count(self, states: Sequence[TrialState]) -> int:
         """Count the trials that are in one of these states."""
@@ -262,8 +293,8 @@ def open_storage(url: str, retries: int = 2) -> RDBStorage:
     """Open a database, and create its tables if it has none."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    try:  # in seconds; a trial without a heartbeat for the grace period counts as failed
-        return RDBStorage(url, heartbeat_interval=5, grace_period=30)
+    try:
+        return RDBStorage(url, heartbeat_interval=HEARTBEAT, grace_period=GRACE)
     except SQLAlchemyError:  # another machine may be creating the tables
         if retries == 0:
             raise
