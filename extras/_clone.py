@@ -10,6 +10,7 @@ from pathlib import Path
 from _tool import ROOT
 
 from mnist_pipeline.common.errors import UserError
+from mnist_pipeline.common.settings import ConflictError
 
 
 class Clone:
@@ -76,7 +77,8 @@ class Clone:
 def call(folder: Path, *command: str, **variables: str) -> str:
     """Run a command, with more environment variables, and return its output.
 
-    Raises UserError: it failed; with its error message.
+    Raises UserError: it failed, with its error message; ConflictError: DVC says that a stage did so
+    with the exit code of conflicting settings.
     """
     done = subprocess.run(
         command,
@@ -90,5 +92,7 @@ def call(folder: Path, *command: str, **variables: str) -> str:
         output = (done.stdout + done.stderr).splitlines()
         lines = [line.strip() for line in output if line.strip()] or ["it printed nothing"]
         errors = [line for line in lines if line.lower().startswith(("error: ", "fatal: "))]
-        raise UserError(errors[0].partition(": ")[2] if errors else lines[-1])
+        conflict = any(line.endswith(f"exited with {ConflictError.exit_code}") for line in lines)
+        kind = ConflictError if conflict else UserError
+        raise kind(errors[0].partition(": ")[2] if errors else lines[-1])
     return done.stdout.strip()

@@ -15,6 +15,7 @@ import shutil
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,7 +38,7 @@ from workers import not_copied, shares
 
 from extras._clone import Clone, call
 from mnist_pipeline.common.errors import UserError, run_script
-from mnist_pipeline.common.settings import Settings, read_settings
+from mnist_pipeline.common.settings import ConflictError, Settings, read_settings
 from mnist_pipeline.common.yamlfiles import ParamsError, explain, read_yaml
 from mnist_pipeline.raw.sources import DownloadSettings
 from mnist_pipeline.splits.read import PreprocessSettings
@@ -55,8 +56,11 @@ class Params(DownloadSettings, PreprocessSettings, TrainSettings):
     """All settings of params.yaml."""
 
 
-MAX_FAILURES = 3
-"""Consecutive failed trials that end a search, as the next would most likely fail too."""
+MAX_IN_A_ROW = {"failed": 3, "pruned": 30}
+"""Consecutive trials without a loss that end a search, as the next would most likely have none too.
+
+A trial is pruned if its settings, valid one by one, do not fit together: another sample may.
+"""
 
 HEARTBEAT, GRACE = 5, 30
 """Seconds between two heartbeats of a trial, and without one until it counts as failed."""
@@ -102,8 +106,9 @@ def main() -> None:
 
 
 def read_space(path: Path, params: Params) -> Space:
-    """Read the search space and check that params.yaml accepts all its values.
+    """Read the search space and check that params.yaml accepts each of its values, by itself.
 
+    Which of them fit together, and fit the data, is known to the stages that a trial runs.
     Raises ParamsError: missing or malformed file, unknown setting, wrong value, empty range.
     """
     content, problems = read_yaml(path), []
@@ -200,7 +205,7 @@ class Search:
         self.clones: SimpleQueue[Clone] = SimpleQueue()
         for clone in clones:
             self.clones.put(clone)
-        self.failures = 0
+        self.in_a_row: Counter[str] = Counter()  # trials without a loss, by what became of them
         self.seen: dict[int, float] = {}  # when each running trial was first seen
         self.awaited: list[int] = []
 
@@ -217,8 +222,9 @@ class Search:
                 catch=UserError,
                 callbacks=[MaxTrialsCallback(num_trials, started)],  # others start trials as well
             )
-            if self.failures >= MAX_FAILURES:
-                raise UserError(f"{MAX_FAILURES} trials in a row failed")
+            for outcome, limit in MAX_IN_A_ROW.items():
+                if self.in_a_row[outcome] >= limit:
+                    raise UserError(f"{limit} trials in a row {outcome}; see the reasons above")
             self.wait()
         best = self.study.best_trial
         print(f"Lowest validation loss: {best.value:.6f}, in trial {best.number}. To apply it:")
@@ -253,7 +259,10 @@ class Search:
         return len(self.study.get_trials(deepcopy=False, states=states))
 
     def evaluate(self, trial: optuna.Trial) -> float:
-        """Optuna's objective: a trial's validation loss. Raises UserError: the trial failed."""
+        """Optuna's objective: a trial's validation loss.
+
+        Raises UserError: the trial failed; TrialPruned: its settings do not fit together.
+        """
         # A seed per trial: neither a continued search nor another machine repeats the samples.
         self.study.sampler = optuna.samplers.TPESampler(seed=trial.number)
         settings = sample(trial, self.space, self.params)
@@ -265,22 +274,25 @@ class Search:
                     "folder: the pictures have changed since the search began; start another"
                 )
         except UserError as error:
-            print(f"trial {trial.number} failed: {error}: {' '.join(settings)}")
-            self.failures += 1
-            if self.failures >= MAX_FAILURES:
+            outcome = "pruned" if isinstance(error, ConflictError) else "failed"
+            print(f"trial {trial.number} {outcome}: {error}: {' '.join(settings)}")
+            self.in_a_row[outcome] += 1
+            if self.in_a_row[outcome] >= MAX_IN_A_ROW[outcome]:
                 self.study.stop()
+            if outcome == "pruned":
+                raise optuna.TrialPruned from None
             raise
         finally:
             self.clones.put(clone)
         print(f"trial {trial.number}: validation loss {loss:.6f}: {' '.join(settings)}")
-        self.failures = 0
+        self.in_a_row.clear()
         return loss
 
 
 def run_trial(clone: Clone, experiment: str, settings: Sequence[str]) -> float:
     """Run an experiment, bring it into the project, return its validation loss.
 
-    Raises UserError: a stage failed.
+    Raises UserError: a stage failed; ConflictError: the settings do not fit together.
     """
     clone.restore()
     clone.dvc("exp", "run", "--name", experiment, *(f"--set-param={s}" for s in settings))

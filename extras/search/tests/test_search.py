@@ -265,6 +265,27 @@ def test_three_failed_trials_in_a_row_end_a_search(clone: Project) -> None:
     assert "Traceback" not in output
 
 
+def test_trials_whose_settings_do_not_fit_together_are_pruned(project: Project) -> None:
+    project.install()
+    space = "optimizers.sgd.nesterov: [true, false]\noptimizers.sgd.momentum: [0.0, 0.9]\n"
+    project.set_params(optimizer="sgd", epochs=1)
+    (project.folder / "extras/search/search.yaml").write_text(space)
+    project.commit("a space")
+    output = project.run("make", "search", "TRIALS=4")
+    conflict = "pruned: optimizers.sgd: nesterov: true needs a momentum above 0: optimizers.sgd"
+    assert conflict in output
+    states = [trial.state for trial in trials_of(project)]
+    assert states.count(TrialState.COMPLETE) == 4
+    assert states.count(TrialState.PRUNED) == len(states) - 4 > 0
+
+
+def test_settings_that_never_fit_together_end_a_search(clone: Project) -> None:
+    prepare(clone, train="import sys\nprint('error: a conflict', file=sys.stderr)\nsys.exit(2)\n")
+    output = clone.run("make", "search", status=2)
+    assert output.count("pruned: a conflict: optimizer=") == 30
+    assert "error: 30 trials in a row pruned" in output
+
+
 def test_each_mistake_has_its_message(clone: Project) -> None:
     clone.install()
     (clone.folder / "extras/search/search.yaml").write_text(
