@@ -33,7 +33,8 @@ from optuna.storages import RDBStorage
 from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from workers import not_copied, shares
 
 from extras._clone import Clone, call
@@ -302,7 +303,19 @@ def run_trial(clone: Clone, experiment: str, settings: Sequence[str]) -> float:
 
 
 def open_storage(url: str, retries: int = 2) -> RDBStorage:
-    """Open a database, and create its tables if it has none."""
+    """Open a database, and create its tables if it has none.
+
+    Raises UserError: `url` is malformed. It is not shown, since it may hold a password.
+    """
+    try:  # a second @ would make the rest of a password the host, which errors name
+        well_formed = not (make_url(url).host and url.count("@") > 1)
+    except (ArgumentError, ValueError):  # a port that is no number may be a password
+        well_formed = False
+    if not well_formed:
+        raise UserError(
+            "STORAGE: not a database URL, expected one such as"
+            " postgresql+psycopg://USER@HOST/DATABASE; write %40 for @ in a name or password"
+        )
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     try:

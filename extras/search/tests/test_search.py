@@ -321,6 +321,23 @@ def test_each_mistake_has_its_message(clone: Project) -> None:
 
 
 @pytest.mark.parametrize(
+    ("storage", "reason"),
+    [
+        ("postgresql+psycopg://me:secret@127.0.0.1:1/trials", "connection failed"),
+        ("postgresql+psycopg://me:a@secret@127.0.0.1/trials", "not a database URL"),
+        ("postgresql+psycopg://me:secret/trials", "not a database URL"),
+        ("me:secret@127.0.0.1/trials", "not a database URL"),
+        ("nosql://me:secret@127.0.0.1/trials", "Can't load plugin"),
+    ],
+)
+def test_no_message_shows_a_password(clone: Project, storage: str, reason: str) -> None:
+    output = clone.run("python", "extras/search/search.py", "--storage", storage, status=1)
+    assert reason in output
+    assert "secret" not in output
+    assert len(output.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
     "layout",
     [
         larger_repository,
