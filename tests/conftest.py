@@ -31,8 +31,9 @@ CHOSEN = {
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: tests of the queue, of kills and of browsers mostly wait."""
-    return (os.cpu_count() or 1) + 1
+    """One more than the cores to use: tests of the queue, of kills and of browsers mostly wait."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on Windows and macOS
+    return (len(affinity(0)) if affinity else os.cpu_count() or 1) + 1
 
 
 def shared(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], object]) -> Path:

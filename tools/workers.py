@@ -14,6 +14,7 @@ from pathlib import Path
 from _tool import ROOT
 
 import yaml
+from _cores import cores
 
 from mnist_pipeline.common.errors import UserError, run_script
 
@@ -89,7 +90,7 @@ def shares(num_workers: int) -> list[dict[str, str]]:
     """
     if num_workers == 1:
         return [{}]
-    threads = str(max(1, (os.cpu_count() or 1) // num_workers))
+    threads = str(max(1, cores() // num_workers))
     gpus = visible_gpus()
     return [
         {"OMP_NUM_THREADS": threads}

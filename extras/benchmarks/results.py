@@ -1,18 +1,22 @@
 """extras/benchmarks/results.json: the last results of each kind of machine, by section."""
 
 import json
-import os
 import platform
 import re
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "tools"))
+
+from _cores import cores
+
 from mnist_pipeline.common.files import write_json
 
-ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "extras/benchmarks/results.json"
 SPEED_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 """Instruction sets that decide how fast float32 and bfloat16 are, as /proc/cpuinfo spells them."""
@@ -26,7 +30,7 @@ def machine() -> dict[str, Any]:
     return {
         "processor": model[1] if model else platform.processor(),
         "flags": [flag for flag in SPEED_FLAGS if flag in cpuinfo.split()],
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": f"{platform.system()} {platform.machine()}",

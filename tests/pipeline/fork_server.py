@@ -158,7 +158,7 @@ def become(program: str, arguments: list[str], folder: str, environment: dict[st
     colorama.init()  # DVC's imports have done so with the streams of the server
     if Path(program).name != "dvc":
         colorama.deinit()
-    torch.set_num_threads(int(environment.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+    torch.set_num_threads(int(environment.get("OMP_NUM_THREADS", len(os.sched_getaffinity(0)))))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.executable = str(Path(program).with_name("python"))
     status: object = 1

@@ -16,7 +16,7 @@ def recorded(project: Project) -> list[str]:
 
 
 def threads(workers: int) -> str:
-    return str(max(1, (os.cpu_count() or 1) // workers))
+    return str(max(1, len(os.sched_getaffinity(0)) // workers))
 
 
 def test_each_worker_of_the_queue_has_a_gpu_of_its_own(project_on_gpus: Project) -> None:
@@ -41,6 +41,12 @@ def test_a_queue_needs_git_and_a_worker(project_on_gpus: Project) -> None:
     assert "error: workers: found 0, expected a positive integer" in output
     assert "error: DVC needs the project as a commit of a Git repository" in output
     assert "Traceback" not in output
+
+
+def test_only_cores_that_may_be_used_are_shared(project_on_gpus: Project) -> None:
+    code = "import os, workers; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+    code += "os.cpu_count = lambda: 8; print(workers.shares(2)[0]['OMP_NUM_THREADS'])"
+    assert project_on_gpus.run("python", "-c", code, PYTHONPATH="tools") == "1\n"
 
 
 @pytest.mark.parametrize(
