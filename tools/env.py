@@ -12,6 +12,7 @@ hashes. A .venv that has such builds keeps them.
 
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -39,13 +40,18 @@ TORCH = os.environ.get("TORCH", "")
 
 
 def main() -> None:
-    """Install what is missing, while no other process does."""
+    """Install what is missing."""
     group = sys.argv[1] if sys.argv[1:] else "dev"
     if TORCH not in ("", "cpu"):
         sys.exit(f"error: TORCH: found {TORCH}, expected cpu")
     check_repository()
-    if is_installed(group):
-        return
+    if not is_installed(group):
+        check_venv(group)
+        install_alone(group)
+
+
+def install_alone(group: str) -> None:
+    """Install what is missing, while no other process does."""
     lock = ROOT / ".dvc/tmp/env.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(lock, timeout=3600, isolation_level=None)) as connection:
@@ -80,6 +86,22 @@ def check_repository() -> None:
         )
 
 
+def check_venv(group: str) -> None:
+    """Leave a .venv alone that this file has not made: it is somebody's own, or that of a clone."""
+    is_link = VENV.resolve() != VENV
+    if is_link or (not PLACE.exists() and VENV.exists() and not is_empty(VENV)):
+        found = f"a link to {VENV.resolve()}" if is_link else "one that make did not make"
+        sys.exit(
+            f"error: .venv: found {found}, in which uv or other packages of '{group}' are missing;"
+            " nothing was changed. Move it away (mv .venv mine), and the next call makes another"
+        )
+
+
+def is_empty(path: Path) -> bool:
+    """Whether a path is a folder with nothing in it."""
+    return path.is_dir() and not any(path.iterdir())
+
+
 def is_installed(group: str) -> bool:
     """Whether .venv has what a group needs, in the pinned versions."""
     if INSTALLING.exists() or is_moved():
@@ -89,7 +111,7 @@ def is_installed(group: str) -> bool:
 
 
 def is_moved() -> bool:
-    """Whether the folder of the project was renamed since .venv was made."""
+    """Whether the project's folder was renamed since .venv was made, or a kill left half of it."""
     if not PLACE.exists():
         return False
     place = Path(PLACE.read_text("utf-8"))
@@ -100,8 +122,7 @@ def install(group: str) -> None:
     """Create or update .venv."""
     cpu = on_cpu()
     if INSTALLING.exists() or is_moved() or not succeeds(UV, "pip", "list", "--python", VENV):
-        call(sys.executable, "-m", "venv", "--clear", VENV)
-        PLACE.write_text(str(VENV.resolve()), "utf-8")
+        make_venv()
     pinned = VENV / "uv.txt"
     pinned.write_text("".join(re.findall(r"^uv==.*\n(?: .*\n)*", read("tools.lock"), re.M)))
     pip = (PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
@@ -117,6 +138,19 @@ def install(group: str) -> None:
     INSTALLING.write_text(state())
     call(*uv, *([] if cpu else ["--require-hashes"]), *packages(group))
     INSTALLING.unlink()
+
+
+def make_venv() -> None:
+    """Make .venv, in place of one that is of no use. Until that is finished, it has no place."""
+    VENV.mkdir(exist_ok=True)
+    PLACE.write_text("")  # a kill leaves a mark: what is there is nobody else's
+    for path in VENV.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path != PLACE:
+            path.unlink()
+    call(sys._base_executable, "-m", "venv", VENV)  # the other may have been in .venv
+    PLACE.write_text(str(VENV), "utf-8")
 
 
 def packages(group: str) -> list[str]:

@@ -259,6 +259,35 @@ def test_an_environment_whose_python_has_gone_is_made_anew(ready: Project) -> No
     assert installed(ready) == REPRO
 
 
+@pytest.mark.parametrize("found", ["a link to ", "one that make did not make"])
+def test_somebody_elses_environment_is_left_alone(
+    bare: Project, tmp_path: Path, found: str
+) -> None:
+    mine, venv = tmp_path / "mine", bare.folder / ".venv"
+    mine.mkdir()
+    if found == "a link to ":
+        (mine / ".place").write_text(str(mine))  # made by make, in another clone
+        venv.symlink_to(mine)
+    else:
+        mine.rename(venv)
+    (venv / "notes").write_text("mine")
+    before = sorted(venv.iterdir())
+    output = bare.run("make", "repro", status=2)
+    assert output.startswith(f"error: .venv: found {found}")
+    assert "(mv .venv mine)" in output
+    assert sorted(venv.iterdir()) == before
+
+
+def test_after_a_kill_a_half_made_environment_is_made_anew(bare: Project) -> None:
+    (bare.folder / ".venv/bin").mkdir(parents=True)
+    for name in (".place", "bin/python", "half"):
+        (bare.folder / ".venv" / name).touch()
+    bare.run("make", "repro")
+    assert installed(bare) == REPRO
+    assert not (bare.folder / ".venv/half").exists()
+    assert "Installing" not in bare.run("make", "repro")
+
+
 def test_a_folder_that_was_renamed(ready: Project, index: Index) -> None:
     project = index.only_for(Project(ready.folder.rename(ready.folder.parent / "renamed")))
     assert project.run("make", "report").count("Installing") == 1
