@@ -1,5 +1,6 @@
 # Every target first installs what it needs into .venv, unless that is already there.
 
+# What a user sets, such as EXPS, reaches a recipe as a variable of the shell, which runs nothing in it.
 PYTHON ?= python3
 BIN := .venv/bin
 DVC := $(BIN)/python -m dvc
@@ -31,34 +32,42 @@ env: env-dev  ## install all pinned dependencies into .venv (TORCH=cpu: PyTorch 
 env-%:
 	@$(PYTHON) tools/env.py $*
 
-repro: env-repro  ## run the pipeline (dvc repro), on the embedded digits if no source can be reached
+# What an experiment on the embedded digits would overwrite.
+REPLACED := if ! git diff --quiet HEAD -- params.yaml; then echo "uncommitted changes of params.yaml"; \
+  elif test -n "$$(ls models)" && ! grep -qs '"name": "digits"' data/processed/dataset.json; then \
+  echo "the model of another data set in models/"; fi
+DIGITS := $(DVC) exp run -S dataset=digits -S folder=data/none -S optimizer=adam -S optimizers.adam.lr=0.0003 \
+  -S epochs=40 -S batch_size=32 -S log_every=20
+
+repro: env-repro  ## run the pipeline (dvc repro); a fresh clone that reaches no source uses the embedded digits
 	@$(HEAL); rm -f $(UNREACHABLE); $(KEPT); \
-	$(DVC) repro || { status=$$?; test -e $(UNREACHABLE) || exit $$status; \
-	  echo; echo "No source of the raw data could be reached (see the warnings above)."; \
+	$(DVC) repro || { status=$$?; test -e $(UNREACHABLE) || exit $$status; replaced=$$($(REPLACED)); echo; \
+	  test -z "$$replaced" || { echo "error: no source of the raw data could be reached (see the warnings above)," \
+	    "and the embedded digits would replace $$replaced; if they may: make digits" >&2; exit $$status; }; \
+	  echo "No source of the raw data could be reached (see the warnings above)."; \
 	  echo "Running the same pipeline on scikit-learn's embedded digits instead, as an experiment."; \
 	  echo "It changes params.yaml, dvc.lock and metrics/; 'git checkout params.yaml dvc.lock metrics' undoes that."; echo; \
-	  $(MAKE) --no-print-directory digits; }
+	  $(DIGITS); }
 	@$(DVC) metrics show
 
 digits: env-repro  ## run the pipeline on the embedded digits, as an experiment; without network
-	@$(DVC) exp run -S dataset=digits -S folder=data/none -S optimizer=adam -S optimizers.adam.lr=0.0003 \
-	  -S epochs=40 -S batch_size=32 -S log_every=20
+	@$(DIGITS)
 
-WORKERS ?= 1
-COUNTED := case '$(WORKERS)' in 0*|*[!0-9]*|'') \
-  echo "error: WORKERS: found $(WORKERS), expected a positive integer" >&2; exit 2;; esac
+export WORKERS ?= 1
+COUNTED := case "$$WORKERS" in 0*|*[!0-9]*|'') \
+  echo "error: WORKERS: found $$WORKERS, expected a positive integer" >&2; exit 2;; esac
 
 queue: env-repro  ## run the queued experiments, WORKERS=n at a time
-	@$(COUNTED); $(BIN)/python tools/workers.py $(WORKERS)
+	@$(COUNTED); $(BIN)/python tools/workers.py "$$WORKERS"
 
 vote: env-repro  ## accuracy of the models of EXPS="a b ..." and of their averaged probabilities
-	@set -f; $(BIN)/python tools/compare.py --vote $(EXPS)
+	@set -f; $(BIN)/python tools/compare.py --vote $$EXPS
 
 compare: env-repro  ## is one of EXPS="a b" (default: HEAD workspace) better? (CLASSES=1: in which classes)
-	@set -f; $(BIN)/python tools/compare.py $(EXPS) $(if $(CLASSES),--classes)
+	@set -f; $(BIN)/python tools/compare.py $$EXPS $${CLASSES:+--classes}
 
 report: env-report  ## write reports/index.html: metrics, plots, pictures, experiments (BASE=commit: beside it)
-	@$(BIN)/python tools/report.py $(if $(BASE),--base '$(BASE)')
+	@$(BIN)/python tools/report.py $${BASE:+--base="$$BASE"}
 
 export: env-export  ## export the model to models/model.onnx, checked against PyTorch
 	@$(BIN)/python tools/export.py
@@ -79,7 +88,7 @@ lint: env-dev  ## ruff (lint and format) and mypy
 	  windows=$$!; $(BIN)/python -m mypy && wait $$windows
 
 COMPILE := $(BIN)/uv pip compile --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
-  --custom-compile-command "make lock" --quiet $(if $(UPGRADE),--upgrade)
+  --custom-compile-command "make lock" --quiet $${UPGRADE:+--upgrade}
 lock: env-repro  ## pin what pyproject.toml and extras declare in the locks (UPGRADE=1: newer versions of all)
 	$(COMPILE) pyproject.toml -o requirements.lock
 	$(COMPILE) --group dev $(foreach extra,$(wildcard extras/*/pyproject.toml),--group $(extra):run --group $(extra):test) -c requirements.lock -o tools.lock

@@ -1,2 +1,2 @@
 bench: env-repro  ## measure speed (five to ten minutes; QUICK=1: two)
-	@$(BIN)/python extras/benchmarks/bench.py $(if $(QUICK),--quick)
+	@$(BIN)/python extras/benchmarks/bench.py $${QUICK:+--quick}

@@ -1,2 +1,2 @@
 board: env-board  ## watch runs in TensorBoard, PORT=n
-	@$(BIN)/python extras/board/board.py $(if $(PORT),--port '$(PORT)')
+	@$(BIN)/python extras/board/board.py $${PORT:+--port="$$PORT"}
