@@ -14,11 +14,6 @@ unexport PYTHONDONTWRITEBYTECODE
 # Written by the download stage when no source of the raw data could be reached.
 UNREACHABLE := .dvc/tmp/sources-unreachable
 
-# DVC writes its lock table in place. A kill can leave half of it, which would stop every later run
-# (https://github.com/treeverse/dvc/issues/7615), so an unreadable table is removed.
-RWLOCK := .dvc/tmp/rwlock
-HEAL := test ! -e $(RWLOCK) || $(BIN)/python -m json.tool $(RWLOCK) >/dev/null 2>&1 || rm -f $(RWLOCK)
-
 # `rm -rf data` takes along two files of Git, without which the stages do not run or Git sees their data.
 KEPT := git ls-files -z --deleted data/none data/.gitignore | xargs -0 -r git checkout --quiet --
 
@@ -40,7 +35,8 @@ DIGITS := $(DVC) exp run -S dataset=digits -S folder=data/none -S optimizer=adam
   -S epochs=40 -S batch_size=32 -S log_every=20
 
 repro: env-repro  ## run the pipeline (dvc repro); a fresh clone that reaches no source uses the embedded digits
-	@$(HEAL); rm -f $(UNREACHABLE); $(KEPT); \
+	@$(BIN)/python tools/mend.py
+	@rm -f $(UNREACHABLE); $(KEPT); \
 	$(DVC) repro || { status=$$?; test -e $(UNREACHABLE) || exit $$status; replaced=$$($(REPLACED)); echo; \
 	  test -z "$$replaced" || { echo "error: no source of the raw data could be reached (see the warnings above)," \
 	    "and the embedded digits would replace $$replaced; if they may: make digits" >&2; exit $$status; }; \

@@ -149,7 +149,8 @@ def make_venv() -> None:
             shutil.rmtree(path)
         elif path != PLACE:
             path.unlink()
-    call(sys._base_executable, "-m", "venv", VENV)  # the other may have been in .venv
+    python: str = sys._base_executable  # type: ignore[attr-defined]  # the other may be in .venv
+    call(python, "-m", "venv", VENV)
     PLACE.write_text(str(VENV), "utf-8")
 
 

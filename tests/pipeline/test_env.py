@@ -130,6 +130,7 @@ def tiny(index: Index, tmp_path_factory: pytest.TempPathFactory) -> Project:
     files = {
         "Makefile": (ROOT / "Makefile").read_text(),
         "tools/env.py": (ROOT / "tools/env.py").read_text(),
+        "tools/mend.py": "",
         "tools/report.py": "import jinja2, torch\n",
         "extras/hello/targets.mk": "hello: env-hello  ## say hello\n\t@echo hello\n",
         "extras/hello/pyproject.toml": HELLO,

@@ -1,6 +1,7 @@
 """Killed at any moment, a run ends with the same bytes as one never disturbed."""
 
 import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -127,6 +128,10 @@ def test_a_half_written_table_of_locks_is_no_obstacle(project: Project) -> None:
     project.install()
     (project.folder / ".dvc/tmp/rwlock").write_text('{"write": {')
     assert "JSON structure is corrupted" in project.dvc("repro", status=None)
+    with (project.folder / ".dvc/tmp/rwlock.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as DVC does while it writes the table
+        assert "error: .dvc/tmp/rwlock: " in project.run("make", "repro", status=2)
+        assert (project.folder / ".dvc/tmp/rwlock").exists()
     assert "up to date" in project.run("make", "repro")
 
 
