@@ -48,6 +48,7 @@ def main() -> None:
     if not is_installed(group):
         check_venv(group)
         install_alone(group)
+    check_python()
 
 
 def install_alone(group: str) -> None:
@@ -94,6 +95,19 @@ def check_venv(group: str) -> None:
         sys.exit(
             f"error: .venv: found {found}, in which uv or other packages of '{group}' are missing;"
             " nothing was changed. Move it away (mv .venv mine), and the next call makes another"
+        )
+
+
+def check_python() -> None:
+    """Say that .venv keeps its Python, if make was given another version."""
+    config, wanted = VENV / "pyvenv.cfg", "{}.{}".format(*sys.version_info)
+    text = config.read_text("utf-8") if config.exists() else ""  # conda writes none
+    found = re.search(r"^version\w* *= *(\d+\.\d+)", text, re.M)
+    if "PYTHON" in os.environ and found and found[1] != wanted:
+        print(
+            f"warning: PYTHON: found Python {wanted}, but .venv has Python {found[1]} and keeps it;"
+            " to have it made anew: rm -r .venv",
+            flush=True,
         )
 
 

@@ -362,13 +362,31 @@ def test_another_torch_is_refused(bare: Project) -> None:
 
 
 def test_an_old_python_is_refused(bare: Project) -> None:
-    old = bare.folder / "python3.9"
-    code = """
+    output = bare.run("make", "repro", f"PYTHON={python(bare, version(9))}", status=2)
+    assert "is Python 3.9.18, expected Python 3.10 or newer" in output
+
+
+def test_another_python_than_that_of_the_environment_is_told(ready: Project) -> None:
+    output = ready.run("make", "report", f"PYTHON={python(ready, version(99))}")
+    mine = ".".join(map(str, sys.version_info[:2]))
+    warning = f"warning: PYTHON: found Python 3.99, but .venv has Python {mine} and keeps it;"
+    assert output.count(warning) == 1
+    assert "warning" not in ready.run("make", "repro", f"PYTHON={sys.executable}")
+
+
+def version(minor: int) -> str:
+    return f'sys.version_info, sys.version = (3, {minor}, 18), "3.{minor}.18 (main)"'
+
+
+def python(project: Project, change: str) -> str:
+    """A program like this Python, with a change of what a script finds in it."""
+    program = project.folder / "another python"
+    code = f"""
 import runpy, sys
-sys.version_info, sys.version, sys.argv = (3, 9, 18), "3.9.18 (main)", sys.argv[1:]
+{change}
+sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-    old.write_text(f"#!/bin/sh\nexec '{sys.executable}' -c '{code}' \"$@\"\n")
-    old.chmod(0o755)
-    output = bare.run("make", "repro", "PYTHON=./python3.9", status=2)
-    assert "is Python 3.9.18, expected Python 3.10 or newer" in output
+    program.write_text(f"#!/bin/sh\nexec '{sys.executable}' -c '{code}' \"$@\"\n")
+    program.chmod(0o755)
+    return "'./another python'"
