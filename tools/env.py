@@ -10,6 +10,7 @@ others. They come from PyTorch's own index, or the one at TORCH_INDEX. The locks
 hashes. A .venv that has such builds keeps them.
 """
 
+import getpass
 import os
 import re
 import shutil
@@ -44,6 +45,7 @@ def main() -> None:
     group = sys.argv[1] if sys.argv[1:] else "dev"
     if TORCH not in ("", "cpu"):
         sys.exit(f"error: TORCH: found {TORCH}, expected cpu")
+    check_user()
     check_repository()
     if not is_installed(group):
         check_venv(group)
@@ -62,6 +64,18 @@ def install_alone(group: str) -> None:
         if not is_installed(group):
             print(f"Installing the packages of '{group}' into .venv, in a minute or so", flush=True)
             install(group)
+
+
+def check_user() -> None:
+    """Say what DVC and PyTorch would fail for: a user without a name, as in a container."""
+    try:
+        getpass.getuser()
+    except (ImportError, KeyError, OSError):
+        home = "" if os.access(os.environ.get("HOME", ""), os.W_OK) else " HOME=/your/folder"
+        sys.exit(
+            "error: this user has no name in the system, and DVC needs a name; give it one:"
+            f" export USER=me LOGNAME=me{home}"
+        )
 
 
 def check_repository() -> None:

@@ -374,6 +374,17 @@ def test_another_python_than_that_of_the_environment_is_told(ready: Project) -> 
     assert "warning" not in ready.run("make", "repro", f"PYTHON={sys.executable}")
 
 
+def test_a_user_without_a_name_is_told_before_anything_is_installed(bare: Project) -> None:
+    nobody = python(bare, "import pwd; pwd.getpwuid = {}.__getitem__")
+    names = dict.fromkeys(("LOGNAME", "USER", "LNAME", "USERNAME"), "")
+    output = bare.run("make", "repro", f"PYTHON={nobody}", status=2, HOME="/nowhere", **names)
+    assert "DVC needs a name" in output
+    assert "export USER=me LOGNAME=me HOME=/your/folder" in output
+    assert not (bare.folder / ".venv").exists()
+    names["LOGNAME"] = "me"
+    assert "Installing" in bare.run("make", "repro", f"PYTHON={nobody}", status=0, **names)
+
+
 def version(minor: int) -> str:
     return f'sys.version_info, sys.version = (3, {minor}, 18), "3.{minor}.18 (main)"'
 
