@@ -5,6 +5,7 @@ with the errors of the default settings. It needs the splits: dvc repro preproce
 """
 
 # %% The data
+import argparse
 import sys
 
 from _tool import ROOT
@@ -19,6 +20,8 @@ from mnist_pipeline.runtime.arithmetic import HardwareSettings, set_up
 from mnist_pipeline.runtime.device import prepare_model
 from mnist_pipeline.splits.batches import load_info, load_split, make_loader
 
+# Only --help: where cells are run, the arguments are those of the kernel.
+argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0]).parse_known_args()
 hardware = HardwareSettings(arithmetic="portable", device="auto", threads="auto")
 device = set_up(hardware)
 try:

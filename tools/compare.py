@@ -56,7 +56,7 @@ class Side(NamedTuple):
 
 def main() -> None:
     """Print how both sides differ, or how well all models vote."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument(
         "sides", nargs="*", metavar="SIDE", help="experiment, pattern, commit or workspace"
     )

@@ -10,6 +10,7 @@ others. They come from PyTorch's own index, or the one at TORCH_INDEX. The locks
 hashes. A .venv that has such builds keeps them.
 """
 
+import argparse
 import getpass
 import os
 import re
@@ -42,7 +43,9 @@ TORCH = os.environ.get("TORCH", "")
 
 def main() -> None:
     """Install what is missing."""
-    group = sys.argv[1] if sys.argv[1:] else "dev"
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("group", nargs="?", default="dev", help="default: dev, which is all")
+    group = parser.parse_args().group
     if TORCH not in ("", "cpu"):
         sys.exit(f"error: TORCH: found {TORCH}, expected cpu")
     check_user()

@@ -6,6 +6,7 @@ DVC does not track the file: it takes seconds to write, and another version of t
 write other bytes for the same model.
 """
 
+import argparse
 import json
 import logging
 from pathlib import Path
@@ -29,6 +30,7 @@ TOLERANCE = 1e-4  # of a probability: the two runtimes sum in different orders
 
 def main() -> None:
     """Read the model and the test split, write models/model.onnx if both runtimes agree."""
+    argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0]).parse_args()
     model, spec = load_model(MODEL)
     model.precision = "float32"  # the runtimes round bfloat16 differently
     classifier = Classifier(model, LOSSES[spec.loss]()).eval()

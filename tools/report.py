@@ -55,7 +55,7 @@ class Answer(NamedTuple):
 
 def main() -> None:
     """Ask DVC, render the page, write it."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--timeout", type=float, default=120, help="seconds to wait for DVC")
     parser.add_argument("--base", default="HEAD", help="commit to compare with (default: HEAD)")
     arguments = parser.parse_args()

@@ -6,6 +6,7 @@ Prints the seconds of every repeat as JSON. Needs data/raw and data/processed. T
 so that a machine that slows down slows all of them.
 """
 
+import argparse
 import json
 import sys
 import time
@@ -113,7 +114,11 @@ def seconds(epoch: Callable[[], object]) -> float:
 
 def main() -> None:
     """Time each way `REPEATS` times over `STEPS` steps."""
-    steps, repeats = map(int, sys.argv[1:])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("steps", type=int)
+    parser.add_argument("repeats", type=int)
+    arguments = parser.parse_args()
+    steps, repeats = arguments.steps, arguments.repeats
     params = read_settings(ROOT / "params.yaml", TrainSettings)
     all_threads = torch.get_num_threads()
     device = set_up(params)  # its arithmetic is that of every way

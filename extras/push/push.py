@@ -4,6 +4,7 @@
 (https://github.com/treeverse/dvc/pull/10472), and a record without its outs saves nobody a run.
 """
 
+import argparse
 import logging
 import sys
 from logging.handlers import BufferingHandler
@@ -26,6 +27,7 @@ def main() -> None:
 
     Raises UserError: the remote did not take all of them.
     """
+    argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0]).parse_args()
     try:
         with Repo(str(ROOT)) as repo:
             outs, num_runs, num_lacking = cached_outs(repo.stage_cache)

@@ -36,7 +36,7 @@ JOBS = ROOT / ".dvc/tmp/jobs"
 
 def main() -> None:
     """Submit what is queued and has no job, or run one experiment as its job."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0], allow_abbrev=False)
     parser.add_argument("--run", metavar="EXPERIMENT", help="run a queued experiment, as its job")
     options, sbatch_options = parser.parse_known_args()
     with Repo(str(ROOT)) as repo:

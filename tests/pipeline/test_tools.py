@@ -24,6 +24,28 @@ from .project import Project
 
 PREDICTIONS = "metrics/predictions.csv"
 
+# One process, as imports take seconds; without docstrings, as PYTHONOPTIMIZE=2 may be set.
+HELP = """
+import pathlib, runpy, sys
+for script in sys.argv[1:]:
+    sys.argv, sys.path[0] = [script, "--help"], str(pathlib.Path(script).parent)
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as end:
+        assert not end.code, end.code
+"""
+
+
+def test_every_tool_shows_its_help_and_does_nothing_else(clone: Project) -> None:
+    extras = clone.folder.glob("extras/*/[!_]*.py")
+    started = [path for path in extras if '__name__ == "__main__"' in path.read_text("utf-8")]
+    scripts = [*clone.folder.glob("tools/[!_]*.py"), *started]
+    output = clone.run("python", "-OO", "-c", HELP, *map(str, scripts))
+    usages = [line.split()[1] for line in output.splitlines() if line.startswith("usage: ")]
+    assert usages == [path.name for path in scripts]
+    assert output.count("show this help message and exit") == len(scripts)
+    assert clone.run("git", "status", "--short") == ""
+
 
 def test_every_picture_is_answered_and_the_others_named(project: Project, tmp_path: Path) -> None:
     image, label = load_split(project.folder / "data/processed", "test")[0]
