@@ -1,13 +1,15 @@
 # Every target first installs what it needs into .venv, unless that is already there.
 
-# What a user sets, such as EXPS, reaches a recipe as a variable of the shell, which runs nothing in it.
+# The only setting that is a part of commands. The others are variables of the shell, as $$EXPS, which runs
+# nothing that is in them.
 PYTHON ?= python3
 BIN := .venv/bin
 DVC := $(BIN)/python -m dvc
 
 # The stages run `python`: the one in .venv, whichever environment is active.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-unexport PYTHONPATH PYTHONHOME
+# Nor do other variables change where Python finds modules, or what it does with a script or a warning.
+unexport PYTHONHOME PYTHONINSPECT PYTHONOPTIMIZE PYTHONPATH PYTHONPLATLIBDIR PYTHONSAFEPATH PYTHONWARNINGS
 # uv leaves it to the first import to write bytecode; without any, each stage starts 10 s later.
 unexport PYTHONDONTWRITEBYTECODE
 

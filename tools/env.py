@@ -40,6 +40,16 @@ PLACE = VENV / ".place"  # where .venv was made: its scripts have that path in t
 GROUPS = ("run", "test")  # of an extra
 TORCH = os.environ.get("TORCH", "")
 
+# Settings that are the project's: which packages, and where to. Where from is the user's choice.
+OURS = {
+    "PIP": "CONSTRAINT DRY_RUN EDITABLE PREFIX PYTHON REQUIREMENT ROOT TARGET USER",
+    "UV": "BUILD_CONSTRAINT CONSTRAINT EXCLUDE OVERRIDE PROJECT REQUIRE_HASHES RESOLUTION"
+    " TORCH_BACKEND WORKING_DIR",
+}
+for program, names in OURS.items():
+    for name in names.split():
+        os.environ.pop(f"{program}_{name}", None)
+
 
 def main() -> None:
     """Install what is missing."""
@@ -156,8 +166,8 @@ def install(group: str) -> None:
         make_venv()
     pinned = VENV / "uv.txt"
     pinned.write_text("".join(re.findall(r"^uv==.*\n(?: .*\n)*", read("tools.lock"), re.M)))
-    pip = (PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    call(*pip, "--require-hashes", "--requirement", pinned)
+    pip = (PYTHON, "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    call(*pip, "--no-user", "--require-hashes", "--requirement", pinned)
 
     uv = UV_INSTALL if sys.stderr.isatty() else [*UV_INSTALL, "--quiet"]
     if cpu and not succeeds(*UV_INSTALL, "--check", "--offline", *torch_pins()):
@@ -181,7 +191,7 @@ def make_venv() -> None:
         elif path != PLACE:
             path.unlink()
     python: str = sys._base_executable  # type: ignore[attr-defined]  # the other may be in .venv
-    call(python, "-m", "venv", VENV)
+    call(python, "-I", "-m", "venv", VENV)
     PLACE.write_text(str(VENV), "utf-8")
 
 

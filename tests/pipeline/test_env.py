@@ -131,7 +131,7 @@ def tiny(index: Index, tmp_path_factory: pytest.TempPathFactory) -> Project:
         "Makefile": (ROOT / "Makefile").read_text(),
         "tools/env.py": (ROOT / "tools/env.py").read_text(),
         "tools/mend.py": "",
-        "tools/report.py": "import jinja2, torch\n",
+        "tools/report.py": "import jinja2, sys, torch\nprint(sys.flags, sys.warnoptions)\n",
         "extras/hello/targets.mk": "hello: env-hello  ## say hello\n\t@echo hello\n",
         "extras/hello/pyproject.toml": HELLO,
         "dvc.yaml": "",
@@ -318,6 +318,30 @@ def test_git_is_told_of_an_owner_and_a_name(ready: Project) -> None:
     assert "git config --global user.name NAME" in ready.run("make", "repro")
     ready.env |= {"GIT_COMMITTER_NAME": "Reader", "GIT_COMMITTER_EMAIL": "reader@example.org"}
     assert "warning" not in ready.run("make", "repro")
+
+
+def test_settings_that_send_packages_elsewhere_or_change_python(bare: Project) -> None:
+    settings = {
+        "PIP_CONSTRAINT": "/nowhere",
+        "PIP_REQUIRE_VIRTUALENV": "1",
+        "PIP_TARGET": str(bare.folder / "elsewhere"),
+        "PIP_USER": "1",
+        "PYTHONINSPECT": "1",
+        "PYTHONOPTIMIZE": "2",
+        "PYTHONSAFEPATH": "1",
+        "PYTHONWARNINGS": "error",
+        "UV_CONSTRAINT": "/nowhere",
+        "UV_PYTHON": "3.99",
+        "UV_SYSTEM_PYTHON": "1",
+        "UV_TORCH_BACKEND": "cpu",
+        "UV_WORKING_DIR": "/",
+    }
+    output = bare.run("make", "report", status=0, **settings)
+    assert installed(bare) == REPRO | {"jinja2": "3.1"}
+    assert not (bare.folder / "elsewhere").exists()
+    for flag in ("inspect=0", "optimize=0", "[]"):
+        assert flag in output
+    assert "safe_path=True" not in output  # new in Python 3.11
 
 
 def test_two_at_once(bare: Project) -> None:
