@@ -9,6 +9,7 @@ import logging
 import sys
 from logging.handlers import BufferingHandler
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
@@ -17,7 +18,6 @@ from _tool import ROOT
 from dvc.exceptions import DvcException, UploadError
 from dvc.repo import Repo
 from dvc.stage.cache import StageCache
-from dvc_data.hashfile.hash_info import HashInfo
 
 from mnist_pipeline.common.errors import UserError, run_script
 
@@ -52,9 +52,9 @@ def main() -> None:
         print(f"{num_lacking} of these runs lack outs, which 'dvc gc' has removed from the cache")
 
 
-def cached_outs(run_cache: StageCache) -> tuple[set[HashInfo], int, int]:
+def cached_outs(run_cache: StageCache) -> tuple[set[Any], int, int]:
     """All outs of runs that are in the cache, the number of runs, and of those that lack outs."""
-    outs: set[HashInfo] = set()
+    outs: set[Any] = set()
     num_runs = num_lacking = 0
     for path in Path(run_cache.cache_dir).glob("*/*/*"):
         if record := run_cache._load_cache(path.parent.name, path.name):
