@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlencode
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 from playwright.sync_api import expect
@@ -136,6 +137,11 @@ def test_a_run_appears_in_the_page_and_leaves_it_when_it_is_killed(project: Proj
 def test_a_history_is_shown_with_the_params_of_its_own_run(project: Project) -> None:
     with board_of(project) as board:
         wait_until(lambda: board.runs() == {"main"})  # the workspace is the same
+
+        with pytest.raises(HTTPError, match="403"):
+            urlopen(Request(board.address, headers={"Host": "other.example:6006"}), timeout=60)
+        forwarded = Request(board.address, headers={"Host": "localhost:9000"})
+        assert urlopen(forwarded, timeout=60).status == 200
 
         project.install()
         port = board.address.split(":")[2].strip("/")
