@@ -49,8 +49,8 @@ def test_a_full_disk(project: Project, mount: Mount, stage: str, folder: str, si
     output = project.run("python", f"stages/{stage}.py", status=1)
     assert re.search(f"^error: {re.escape(str(full))}/.*: No space left on device", output, re.M)
     assert "Traceback" not in output
-    for path in full.rglob("*"):
-        assert not path.name.endswith(".partial")
+    assert not [*full.rglob(".*.partial")]
+    for path in full.rglob("[!.]*"):
         name = path.relative_to(project.folder).as_posix()
         assert path.is_dir() or path.read_bytes() == before[name], "a file is whole or absent"
 

@@ -46,7 +46,7 @@ class Board:
 
     def accuracies(self, run: str) -> list[float]:
         """Accuracy on the training split after each epoch; empty if the run is not shown."""
-        if run not in self.runs():
+        if "accuracy/train" not in self.tags(run):  # a run may be listed before it is read
             return []
         rows = self.ask("plugin/scalars/scalars", run=run, tag="accuracy/train")
         assert [epoch for _, epoch, _ in rows] == list(range(1, len(rows) + 1))
