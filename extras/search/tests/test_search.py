@@ -56,9 +56,13 @@ stages:
       - metrics/test.json: {cache: false}
 """
 TRAIN = """
-import json, zlib
+import json, os, time, zlib
 from pathlib import Path
 
+while os.path.exists(os.environ.get("HOLD", "")):
+    time.sleep(0.05)
+if mark := os.environ.get("MARK"):
+    Path(mark).touch()
 loss = zlib.crc32(Path("params.yaml").read_bytes())
 Path("models/model.safetensors").write_text(str(loss))
 Path("metrics/train.json").write_text(json.dumps({"validation_loss": loss}))
@@ -107,12 +111,12 @@ def experiments_of(project: Project) -> dict[int, Any]:
     }
 
 
-def start(project: Project, log: Path, *arguments: str) -> subprocess.Popen:
+def start(project: Project, log: Path, *arguments: str, **env: str) -> subprocess.Popen:
     with log.open("w") as output:
         return subprocess.Popen(
             ["make", "search", *arguments],
             cwd=project.folder,
-            env=project.env,
+            env=project.env | env,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -136,8 +140,8 @@ def test_a_search_killed_in_a_trial_and_continued_by_two_workers(
     clone: Project, tmp_path: Path
 ) -> None:
     project = prepare(clone)
-    log = tmp_path / "log"
-    search = start(project, log, "TRIALS=3")
+    log, hold = tmp_path / "log", str(tmp_path / "hold")
+    search = start(project, log, "TRIALS=3", HOLD=hold, MARK=hold)  # the second waits
     wait_for_trial(project, search, log, finished=1)
     os.killpg(search.pid, signal.SIGKILL)
     search.wait()
@@ -188,10 +192,13 @@ def test_code_changed_during_a_search_is_not_what_its_trials_run(
     (project.folder / ".dvc/tmp/search").mkdir(parents=True)
     (project.folder / ".dvc/tmp/search/trials.db-journal").touch()  # no name in there is parsed
     log = tmp_path / "log"
-    search = start(project, log, "TRIALS=2")
+    hold = tmp_path / "hold"
+    hold.touch()
+    search = start(project, log, "TRIALS=2", HOLD=str(hold))
     wait_for_trial(project, search, log, finished=0)
     with (project.folder / "stages/train.py").open("a") as code:
         code.write("raise SystemExit('error: changed code')\n")
+    hold.unlink()
     assert search.wait(200) == 0, log.read_text()
     assert experiments_of(project).keys() == {0, 1}
     assert project.run("git", "status", "--porcelain") == " M stages/train.py\n"
