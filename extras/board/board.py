@@ -50,7 +50,7 @@ def main() -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     board, log = Board(folder), folder.with_name(f"{port}.log")
-    command = [sys.executable, str(Path(__file__).with_name("serve.py"))]
+    command = [sys.executable, str(Path(__file__).with_name("_serve.py"))]
     command += ["--host", HOST, "--port", str(port)]
     command += ["--logdir", str(folder), "--reload_interval", "1"]
     with log.open("wb") as output:

@@ -1,6 +1,6 @@
 """TensorBoard that answers only where it is served, under the names of 127.0.0.1.
 
-    python extras/board/serve.py [OPTIONS OF TENSORBOARD...]
+    python extras/board/_serve.py [OPTIONS OF TENSORBOARD...]
 
 TensorBoard itself answers under every name. A page of another site could point its own name at
 127.0.0.1 and read the runs with the reader's browser.
