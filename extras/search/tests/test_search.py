@@ -14,6 +14,10 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from extras.search import search
+from mnist_pipeline.common.errors import UserError
+from mnist_pipeline.common.settings import ConflictError, read_settings
+from tests.conftest import ROOT
 from tests.pipeline.layouts import (
     larger_repository,
     shallow_clone,
@@ -227,30 +231,25 @@ def test_two_clones_share_a_postgresql_server(clone: Project, tmp_path: Path) ->
 
 def test_other_data_or_packages_begin_another_study(clone: Project, tmp_path: Path) -> None:
     project = prepare(clone)
+    write_pictures(tmp_path / "shapes", NAMES, 2)
+    project.set_params(dataset="folder", folder=str(tmp_path / "shapes"))
 
-    def search() -> str:
+    def study() -> str:
         project.commit("as it is")
-        ((study, done),) = re.findall(
+        ((name, done),) = re.findall(
             "(search-.*): (.) of 1 trials", project.run("make", "search", "TRIALS=1")
         )
-        return f"{study} {done}"
+        return f"{name} {done}"
 
-    studies = [search()]
-    for folder in (project.folder / "shapes", tmp_path / "shapes"):
-        write_pictures(folder, NAMES, 2)
-        name = folder.name if folder.parent == project.folder else str(folder)
-        project.set_params(dataset="folder", folder=name)
-        for _ in range(2):
-            if folder.parent == project.folder:
-                project.dvc("add", name)
-            studies.append(search())
-            (folder / "三/1.png").unlink(missing_ok=True)
+    studies = [study()]
+    (tmp_path / "shapes/三/1.png").unlink()
+    studies.append(study())
     with (project.folder / "requirements.lock").open("a") as lock:
         lock.write("# other packages\n")
-    studies.append(search())
-    assert len(set(studies)) == 6
-    assert all(study.endswith(" 0") for study in studies)
-    assert search() == f"{studies[-1][:-1]}1", "the same"
+    studies.append(study())
+    assert len(set(studies)) == 3
+    assert all(each.endswith(" 0") for each in studies)
+    assert study() == f"{studies[-1][:-1]}1", "the same"
 
 
 def test_pictures_that_change_during_a_search(clone: Project, tmp_path: Path) -> None:
@@ -286,11 +285,20 @@ def test_trials_whose_settings_do_not_fit_together_are_pruned(project: Project) 
     assert states.count(TrialState.PRUNED) == len(states) - 4 > 0
 
 
-def test_settings_that_never_fit_together_end_a_search(clone: Project) -> None:
-    prepare(clone, train="import sys\nprint('error: a conflict', file=sys.stderr)\nsys.exit(2)\n")
-    output = clone.run("make", "search", status=2)
-    assert output.count("pruned: a conflict: optimizer=") == 30
-    assert "error: 30 trials in a row pruned" in output
+def test_settings_that_never_fit_together_end_a_search(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def conflict(*arguments: object) -> float:
+        raise ConflictError("a conflict")
+
+    monkeypatch.setattr(search, "fingerprint", lambda clone: "one study")
+    monkeypatch.setattr(search, "run_trial", conflict)
+    storage = search.open_storage(f"sqlite:///{tmp_path}/trials.db")
+    params = read_settings(ROOT / "params.yaml", search.Params)
+    clones: list[Any] = ["a clone"]
+    with pytest.raises(UserError, match="30 trials in a row pruned"):
+        search.Search({"epochs": [1, 2]}, params, storage, clones).optimize(40)
+    assert capsys.readouterr().out.count("pruned: a conflict: epochs=") == 30
 
 
 def test_each_mistake_has_its_message(clone: Project) -> None:
