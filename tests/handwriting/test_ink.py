@@ -165,7 +165,7 @@ CANCELLING = drawn(
 )  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(NOISE | DRAWINGS, st.integers(1, 12))
 @example(CANCELLING, 1)
 @example(CANCELLING, 5)
