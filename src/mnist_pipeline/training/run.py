@@ -12,6 +12,7 @@ from ..model.files import Model, ModelSpec, build_model, save_model
 from ..model.inference import inference_loader
 from ..model.losses import LOSSES
 from ..runtime.arithmetic import choose_precision, environment
+from ..runtime.busy import OtherWork
 from ..runtime.device import prepare_model
 from ..runtime.distributed import barrier, is_local_rank_0
 from ..splits.batches import DatasetInfo, ImageDataset, load_info, load_split, make_loader
@@ -50,10 +51,15 @@ def train(
         f"Training on {len(train_set)} images of {spec.dataset}, on {device} in {spec.precision},"
         f" {threads} thread{'s' * (threads != 1)}"
     )
+    other_work = OtherWork(device)
+    other_work.warn_at_start()
+
+    def after_epoch() -> None:
+        write_history(metrics / "history.csv", trainer.history)
+        other_work.warn_once()
+
     checkpoint = Checkpoint(models / "checkpoint.safetensors", fingerprint)
-    epoch = trainer.train(
-        checkpoint, lambda: write_history(metrics / "history.csv", trainer.history)
-    )
+    epoch = trainer.train(checkpoint, after_epoch)
     warn_of_guessing(epoch.train_accuracy, train_set)
 
     if is_local_rank_0():
