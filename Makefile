@@ -64,6 +64,9 @@ vote: env-repro  ## accuracy of the models of EXPS="a b ..." and of their averag
 compare: env-repro  ## is one of EXPS="a b" (default: HEAD workspace) better? (CLASSES=1: in which classes)
 	@set -f; $(BIN)/python tools/compare.py $$EXPS $${CLASSES:+--classes}
 
+verify: env-repro  ## run HEAD (or EXP=name) again from the raw files: are its results the committed ones?
+	@$(BIN)/python tools/verify.py $${EXP:+-- "$$EXP"}
+
 report: env-report  ## write reports/index.html: metrics, plots, pictures, experiments (BASE=commit: beside it)
 	@$(BIN)/python tools/report.py $${BASE:+--base="$$BASE"}
 

@@ -4,7 +4,7 @@ import hashlib
 import sys
 from pathlib import Path
 
-import torch
+from _processor import this_processor
 
 from mnist_pipeline.model.tensors import load_tensors
 
@@ -14,13 +14,6 @@ def weights_digest(model: Path) -> str:
     weights = load_tensors(model)[0]
     content = b"".join(weights[name].numpy().tobytes() for name in sorted(weights))
     return hashlib.sha256(content).hexdigest()[:12]
-
-
-def this_processor() -> str:
-    """Name and widest instructions of the processor, as docs/reliability.md lists them."""
-    cpu = torch.cpu.get_capabilities()
-    widest = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16") if cpu.get(name)]
-    return f"{cpu['cpu_name']}, {' '.join(widest) or cpu['architecture']}"
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 import traceback
 from contextlib import suppress
 from importlib import import_module
@@ -161,6 +162,7 @@ def become(program: str, arguments: list[str], folder: str, environment: dict[st
     torch.set_num_threads(int(environment.get("OMP_NUM_THREADS", len(os.sched_getaffinity(0)))))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.executable = str(Path(program).with_name("python"))
+    tempfile.tempdir = None  # the server's
     status: object = 1
     try:
         if Path(program).name == "dvc":

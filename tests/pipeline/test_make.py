@@ -34,7 +34,8 @@ def test_what_a_user_sets_is_in_no_command_that_make_runs(clone: Project) -> Non
 
 
 @pytest.mark.parametrize(
-    ("target", "name"), [("compare", "EXPS"), ("queue", "WORKERS"), ("report", "BASE")]
+    ("target", "name"),
+    [("compare", "EXPS"), ("queue", "WORKERS"), ("report", "BASE"), ("verify", "EXP")],
 )
 def test_what_a_user_sets_is_never_run(clone: Project, target: str, name: str) -> None:
     project = with_environment(clone)

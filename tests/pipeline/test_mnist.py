@@ -5,8 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+from _processor import this_processor
 
-from .digest import this_processor, weights_digest
+from .digest import weights_digest
 from .project import ROOT, Project, ran
 
 
