@@ -135,8 +135,9 @@ def compare_models(a: Side, b: Side) -> None:
 def compare_settings(a: Side, b: Side) -> None:
     """Print the mean accuracy of each side's runs and what Welch's t-test says of them.
 
-    Raises UserError: a side has a single run, a run is on both sides, or no side's runs differ in
-    their number of errors.
+    Its chance is that of the seeds: all runs are tested on the same images, so it says nothing of
+    others. Raises UserError: a side has a single run, a run is on both sides, or no side's runs
+    differ in their number of errors.
     """
     names, num_runs = f"{a.name} and {b.name}", f"{len(a.runs)} and {len(b.runs)} runs"
     if 1 in (len(a.runs), len(b.runs)):
@@ -156,6 +157,7 @@ def compare_settings(a: Side, b: Side) -> None:
             f" runs and its standard error), {side.errors.mean():,.1f} errors"
         )
     conclude(a, b, welch(*accuracies), "Welch's t-test", num_runs)
+    print(f"This speaks of other seeds on these {len(a.actual):,} test images, not of other images")
 
 
 def conclude(a: Side, b: Side, p: float, test: str, evidence: str) -> None:

@@ -4,6 +4,7 @@ import json
 import platform
 import re
 import sys
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -47,12 +48,13 @@ def kind(machine: dict[str, Any]) -> str:
 
 
 def read() -> dict[str, dict[str, Any]]:
-    """Every kind of machine with its sections, each with `machine` and `rows`."""
+    """Every kind of machine with its sections, each with `date`, `machine` and `rows`."""
     return json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
 
 
 def save(section: str, rows: dict[str, Any]) -> None:
     """Replace a section of this kind of machine."""
     results, here = read(), machine()
-    results.setdefault(kind(here), {})[section] = {"machine": here, "rows": rows}
+    found = {"date": date.today().isoformat(), "machine": here, "rows": rows}
+    results.setdefault(kind(here), {})[section] = found
     write_json(RESULTS, results)

@@ -238,13 +238,14 @@ def compare_seeds(project: Project, *correct: pd.Series) -> None:
     errors = 599 * (1 - mean)
 
     output = project.run("make", "compare", "EXPS=seed-* copy-[12]", "CLASSES=1")
-    *sides, found, _, _ = output.splitlines()[:5]
+    *sides, found, limit, _, _ = output.splitlines()[:6]
     for name, line in zip(("seed-*", "copy-[12]"), sides, strict=True):
         assert line == f"{name:9}  {accuracy}, {errors:.1f} errors"
     assert (
         found == "No difference that 2 and 2 runs can show, p = 1 (Welch's t-test, threshold 0.05)"
     )
-    rows = np.array([line.split() for line in output.splitlines()[5:]], float)
+    assert limit == "This speaks of other seeds on these 599 test images, not of other images"
+    rows = np.array([line.split() for line in output.splitlines()[6:]], float)
     assert rows[:, 1:].sum(0) == pytest.approx([599, errors, errors])
 
     votes = project.run("make", "vote", "EXPS=seed-*").splitlines()

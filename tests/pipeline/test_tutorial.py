@@ -1,6 +1,5 @@
-"""docs/tutorial.md: its code is in the files that it names, and its commands run."""
+"""docs/tutorial.md: its code is in the files that it names, its commands run, its figures hold."""
 
-import csv
 import json
 import re
 import shlex
@@ -29,14 +28,36 @@ def test_the_code_is_quoted_whole_from_its_files() -> None:
 
 
 def test_the_figures_of_the_default_are_the_committed_ones() -> None:
-    *_, last = csv.DictReader((ROOT / "metrics/history.csv").read_text().splitlines())
-    loss, accuracy = float(last["validation_loss"]), float(last["validation_accuracy"])
-    assert f"; validation loss {loss:.4f}, accuracy {accuracy:.2%}\n" in PAGE
-    test = json.loads((ROOT / "metrics/test.json").read_text())
-    assert f"Accuracy of the model on the 10000 test images: {test['accuracy']:.2%}\n" in PAGE
-    assert f"main {test['accuracy']} {test['expected_calibration_error']:.5}" in " ".join(
-        PAGE.split()
+    """As the stages, `make compare` and tables of experiments show them."""
+    train, test = (
+        json.loads((ROOT / f"metrics/{name}.json").read_text("utf-8")) for name in ("train", "test")
     )
+    accuracy, errors = f"{test['accuracy']:.2%}", str(test["errors"])
+    epoch = (
+        f"train loss {train['train_loss']:.4f}, accuracy {train['train_accuracy']:.2%};"
+        f" validation loss {train['validation_loss']:.4f}, accuracy"
+        f" {train['validation_accuracy']:.2%}"
+    )
+    text = "".join(
+        page.read_text("utf-8") for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")]
+    )
+    for pattern, expected in {
+        r"Epoch \[5/5\]: (train loss 0.*)": (epoch,),
+        r"Accuracy of the model on the 10000 test images: (.*)": (accuracy,),
+        r"HEAD +([\d.]+%) .*, ([\d,]+) errors": (accuracy, errors),
+        r"  main .* (0\.\d+) +(\d+)": (str(test["accuracy"]), errors),
+        r"\| the default.*? \| ([\d.]+) % \| ([\d,]+) \|.*": (accuracy.strip("%"), errors),
+        r".*the same (\d+) errors\.": (errors,),
+    }.items():
+        found = re.findall(f"^{pattern}$", text, re.MULTILINE)
+        found = [each if isinstance(each, tuple) else (each,) for each in found]
+        assert set(found) == {expected}, pattern
+
+
+def test_the_calibration_of_the_default_is_the_committed_one() -> None:
+    test = json.loads((ROOT / "metrics/test.json").read_text())
+    row = f"main {test['accuracy']} {test['expected_calibration_error']:.5}"
+    assert row in " ".join(PAGE.split())
 
 
 def test_the_defaults_are_the_tutorials_experiment() -> None:
