@@ -9,8 +9,7 @@ from typing import Any
 
 from dvc.exceptions import DvcException
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
-from dvc.utils.serialize import load_yaml
-from voluptuous import Invalid
+from dvc.utils.strictyaml import load
 
 from mnist_pipeline.common.errors import UserError
 from mnist_pipeline.raw.cache import md5_of
@@ -24,16 +23,21 @@ def read_lock(path: Path) -> Entries:
     if not path.is_file():
         raise UserError("found no dvc.lock, expected a commit of what 'dvc repro' has written")
     try:
-        stages = COMPILED_LOCKFILE_SCHEMA(load_yaml(str(path))).get("stages", {})
-    except (DvcException, Invalid) as error:
-        raise UserError(f"dvc.lock: {error}; 'dvc repro' writes it anew") from None
+        content, _ = load(str(path), COMPILED_LOCKFILE_SCHEMA)
+    except DvcException:
+        raise UserError(
+            "found a damaged dvc.lock, expected what 'dvc repro' writes; there, 'dvc status' shows"
+            " what is wrong with it"
+        ) from None
     entries: Entries = {}
-    for stage, content in stages.items():
-        entries[stage, "cmd", ""] = content["cmd"]
+    for stage, recorded in content.get("stages", {}).items():
+        entries[stage, "cmd", ""] = recorded["cmd"]
         for section in ("deps", "outs"):
-            for entry in content.get(section, []):
+            for entry in recorded.get(section, []):
+                if (stage, section, entry["path"]) in entries:
+                    raise UserError(f"dvc.lock: {stage}: found {entry['path']} twice")
                 entries[stage, section, entry["path"]] = entry
-        for params in content.get("params", {}).values():
+        for params in recorded.get("params", {}).values():
             entries |= {(stage, "params", name): value for name, value in params.items()}
     if not outs(entries):
         raise UserError("dvc.lock: found no outs, expected those of 'dvc repro'")

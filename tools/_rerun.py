@@ -44,12 +44,14 @@ def clone(commit: str, folder: Path, cache: Path) -> Path:
     project = repository / git(ROOT, "rev-parse", "--show-prefix")
     if not (project / ".dvc").is_dir():
         raise UserError(f"{commit[:7]}: found no folder .dvc, expected a commit of this project")
+    inputs = git(project, "ls-files", "-z", "*.dvc").split("\0")[:-1]
     with Config(str(project / ".dvc")).edit("local") as config:
         config["core"] = {"autostage": True}  # without advice on what to add to Git
         config["cache"] = {"dir": str(folder / "cache")}
-        config["remote"] = {"verified": {"url": str(cache.parents[1]), "verify": True}}
-    if inputs := git(project, "ls-files", "-z", "*.dvc").split("\0")[:-1]:
-        run_dvc(project, folder, "pull", "--remote=verified", *inputs)
+        if inputs:
+            config["remote"] = {"project": {"url": str(cache.parents[1]), "verify": True}}
+    if inputs:
+        run_dvc(project, folder, "pull", "--remote=project", *inputs)
     return project
 
 

@@ -32,17 +32,21 @@ def test_an_experiment_is_verified_and_a_clone_without_cache(
     quick_project: Project, tmp_path: Path
 ) -> None:
     project = quick_project.copy(tmp_path / "quick")
+    (project.folder / "pictures.zip").write_bytes(b"an input that is not in Git")
+    project.dvc("add", "pictures.zip")
+    project.commit("an input under dvc add")
     project.dvc("exp", "run", "--set-param", "seed=7", "--name", "seed-7")
     before = everything(project)
     output = project.run("make", "verify", EXP="seed-7", TMPDIR=str(tmp_path))
     assert ran(output) == ["download", "preprocess", "train", "evaluate"]
     assert "Compared 15 outs of seed-7 (" in output
+    assert "1 file added" in output
     assert output.endswith("\nidentical\n")
     assert everything(project) == before
 
     (tmp_path / "other").mkdir()
     other = Project(tmp_path / "other/clone")
-    project.run("git", "clone", "--quiet", ".", str(other.folder))
+    quick_project.run("git", "clone", "--quiet", ".", str(other.folder))
     other.set_params(seed=8)
     output = other.run(*VERIFY, TMPDIR=str(tmp_path))
     assert output.startswith("Left out: 1 files with uncommitted changes\n")
@@ -116,6 +120,10 @@ def test_what_cannot_be_compared_and_ctrl_c(clone: Project, tmp_path: Path) -> N
     os.killpg(verify.pid, signal.SIGINT)
     assert verify.communicate()[1] == b"interrupted\n"
     assert verify.returncode == 130
+    replace(clone, "dvc.lock", "md5: [0-9a-f]+", "md5: 1")
+    clone.commit("a damaged lock")
+    output = clone.run(*VERIFY, status=2)
+    assert output.startswith("error: HEAD: found a damaged dvc.lock, expected ")
     clone.run("git", "rm", "--quiet", "dvc.lock")
     clone.commit("nothing to compare with")
     output = clone.run(*VERIFY, status=2)
