@@ -15,29 +15,37 @@ import re
 import shlex
 import shutil
 import statistics
-import subprocess
 import sys
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "src")]
+sys.path[:0] = [str(Path(__file__).resolve().parents[2] / name) for name in ("tools", "")]
+
+from _tool import ROOT
 
 import yaml
 from dvc.utils.hydra import apply_overrides
 
+from extras._clone import call
 from extras.benchmarks.results import kind, machine, read, save
+from extras.benchmarks.runs import (
+    Row,
+    Run,
+    found,
+    mean_and_error,
+    outcome,
+    train,
+    write_table,
+)
 from mnist_pipeline.common.errors import UserError, run_script
-from mnist_pipeline.common.files import atomic, sha256
+from mnist_pipeline.common.files import sha256
 from mnist_pipeline.common.settings import read_settings
 from mnist_pipeline.training.settings import TrainSettings
 
 README, ALL = ROOT / "README.md", Path(__file__).with_name("README.md")
 SHOWN = ("quick", "fair", "best")
 """The recipes in the project's README."""
-TABLE = re.compile(r"(?<=<!-- recipes -->\n).*?(?=<!-- end -->)", re.DOTALL)
 RECIPES = {
     "quick": "one epoch",
     "fair": "more layers, augmentation, 3 epochs",
@@ -45,7 +53,6 @@ RECIPES = {
     "best": "wider, pooling last, all 60,000 images, 16 epochs",
 }
 """What each recipe is, from the fastest to the most accurate."""
-Row = dict[str, Any]
 
 
 def main() -> None:
@@ -60,15 +67,8 @@ def main() -> None:
                 f" {', '.join(RECIPES)}"
             )
         measure(recipe, int(seeds))
-    write(README, shown_rows(read()))
-    write(ALL, all_rows(read()))
-
-
-def write(page: Path, rows: list[str]) -> None:
-    """Replace the table of a page."""
-    text = TABLE.sub(lambda _: table(rows), page.read_text("utf-8"))
-    with atomic(page) as temporary:
-        temporary.write_text(text, "utf-8")
+    write_table(README, "recipes", table(shown_rows(read())))
+    write_table(ALL, "recipes", table(all_rows(read())))
 
 
 def measure(recipe: str, num_seeds: int) -> None:
@@ -78,13 +78,18 @@ def measure(recipe: str, num_seeds: int) -> None:
     origin = {"settings": settings(recipe), "code": code(recipe)}
     if not origin.items() <= row.items():
         row = origin | {"seeds": {}}
-    for seed in range(num_seeds):
-        if str(seed) not in row["seeds"]:
-            row |= train(recipe, seed, row["seeds"])
-            save("recipes", rows | {recipe: summary(row)})
+    values = [option.removeprefix("--set-param=") for option in options(recipe)]
+    missing = [seed for seed in range(num_seeds) if str(seed) not in row["seeds"]]
+    runs = [Run(f"{recipe}-{seed}", [*values, f"seed={seed}"]) for seed in missing]
+    for seed, (run, output) in zip(missing, train(runs, jobs=1), strict=True):
+        result = outcome(output)
+        print(f"{run.name}: {result['accuracy']} % in {result['seconds']} s", flush=True)
+        row |= {name: result[name] for name in ("precision", "threads")}
+        row["seeds"][str(seed)] = {name: result[name] for name in ("accuracy", "seconds")}
+        save("recipes", rows | {recipe: summary(row)})
     if num_seeds > 1:
         models = [f"{recipe}-{seed}" for seed in range(num_seeds)]
-        output = python("tools/compare.py", "--vote", *models)
+        output = call(ROOT, sys.executable, "tools/compare.py", "--vote", *models)
         accuracy = float(found(r"^together +([\d.]+)%", output)[0])
         row["vote"] = {"models": num_seeds, "accuracy": accuracy}
         save("recipes", rows | {recipe: summary(row)})
@@ -119,49 +124,14 @@ def options(recipe: str) -> list[str]:
     return shlex.split((ROOT / "recipes" / recipe).read_text("utf-8"))
 
 
-def train(recipe: str, seed: int, seeds: Row) -> Row:
-    """Run the experiment RECIPE-SEED; return its row with the test accuracy and the time."""
-    name = f"{recipe}-{seed}"
-    # Forced, because the run cache does not know how long a training took.
-    experiment = ("-m", "dvc", "exp", "run", "--temp", "--force", "--name", name)
-    output = python(*experiment, *options(recipe), "-S", f"seed={seed}")
-    precision, threads = found(r"^Training on .* in (\w+), (\d+) threads?$", output)
-    (seconds,) = found(r"^Trained .* in ([\d.]+) s$", output)
-    (accuracy,) = found(r"^Accuracy of the model on .*: ([\d.]+)%$", output)
-    print(f"{name}: {accuracy} % in {seconds} s", flush=True)
-    result = {"accuracy": float(accuracy), "seconds": float(seconds)}
-    return {
-        "precision": precision,
-        "threads": int(threads),
-        "seeds": seeds | {str(seed): result},
-    }
-
-
-def python(*arguments: str) -> str:
-    """Run this Python in the project; return its output. Raises UserError: it failed."""
-    command = [sys.executable, *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
-    if done.returncode:
-        raise UserError(f"{shlex.join(command)} failed:\n{done.stdout}{done.stderr}")
-    return done.stdout
-
-
-def found(pattern: str, output: str) -> tuple[str, ...]:
-    """The groups of a pattern in an output."""
-    match = re.search(pattern, output, re.MULTILINE)
-    assert match, output
-    return match.groups()
-
-
 def summary(row: Row) -> Row:
     """A row with the date, its number of runs, mean accuracy, standard error and median time."""
     accuracies = [result["accuracy"] for result in row["seeds"].values()]
-    runs = len(accuracies)
-    error = statistics.stdev(accuracies) / runs**0.5 if runs > 1 else None
+    mean, error = mean_and_error(accuracies)
     return row | {
         "date": date.today().isoformat(),
-        "runs": runs,
-        "accuracy": round(statistics.mean(accuracies), 4),
+        "runs": len(accuracies),
+        "accuracy": round(mean, 4),
         "standard_error": error and round(error, 4),
         "seconds": statistics.median(result["seconds"] for result in row["seeds"].values()),
     }
@@ -190,8 +160,8 @@ def shown_rows(results: dict[str, Row]) -> list[str]:
         )
     ]
     for recipe in SHOWN:
-        found = rows_of(recipe, results)
-        name, row = max(found, key=lambda each: (*is_today(recipe, each[1]), each[1]["runs"]))
+        measured = rows_of(recipe, results)
+        name, row = max(measured, key=lambda each: (*is_today(recipe, each[1]), each[1]["runs"]))
         rows.append(recipe_row(recipe, name, row))
     return rows
 
