@@ -172,28 +172,34 @@ def conclude(a: Side, b: Side, p: float, test: str, evidence: str) -> None:
 
 
 def vote(runs: Sequence[str]) -> None:
-    """Print the accuracy of each model, and of their averaged probabilities.
+    """Print the accuracy of each model, and of their averaged probabilities."""
+    probabilities, labels = predict(runs, "test")
+    width = max(map(len, [*runs, "together"]))
+    for name, each in zip(runs, probabilities, strict=True):
+        print(f"{name:{width}}  {describe(each.argmax(1) == labels)}")
+    if len(runs) > 1:
+        print(f"{'together':{width}}  {describe(probabilities.sum(0).argmax(1) == labels)}")
+
+
+def predict(runs: Sequence[str], split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities float64 [R, N, C] that the model of each run predicts, and labels int64 [N].
 
     Raises UserError: a model cannot be read, or is of another dataset than data/processed.
     """
     device = set_up(HardwareSettings(arithmetic="native", device="auto", threads="auto"))
-    info, test_set = load_info(DATA), load_split(DATA, "test")
+    info, images = load_info(DATA), load_split(DATA, split)
 
     def read(path: Path) -> tuple[Model, ModelSpec]:
         model, spec = load_model(path)
         check_dataset(spec, info, "all that vote must be trained on the dataset in data/processed")
         return model, spec
 
-    loader = inference_loader(test_set.to(device))
-    width = max(map(len, [*runs, "together"]))
-    total = np.zeros((len(test_set), len(info.classes)))
-    for name, (model, spec) in zip(runs, read_each(runs, MODEL, read), strict=True):
+    loader = inference_loader(images.to(device))
+    probabilities = np.zeros((len(runs), len(images), len(info.classes)))
+    for number, (model, spec) in enumerate(read_each(runs, MODEL, read)):
         logits, labels = predict_logits(model.to(device), loader, device)
-        probabilities = LOSSES[spec.loss]().probabilities(logits).numpy()
-        print(f"{name:{width}}  {describe(probabilities.argmax(1) == labels.numpy())}")
-        total += probabilities
-    if len(runs) > 1:
-        print(f"{'together':{width}}  {describe(total.argmax(1) == labels.numpy())}")
+        probabilities[number] = LOSSES[spec.loss]().probabilities(logits).numpy()
+    return probabilities, labels.numpy()
 
 
 def class_table(a: Side, b: Side) -> pd.DataFrame:

@@ -12,7 +12,6 @@ import argparse
 import hashlib
 import json
 import re
-import shlex
 import shutil
 import statistics
 import sys
@@ -35,6 +34,7 @@ from extras.benchmarks.runs import (
     found,
     mean_and_error,
     outcome,
+    read_recipe,
     train,
     write_table,
 )
@@ -78,9 +78,8 @@ def measure(recipe: str, num_seeds: int) -> None:
     origin = {"settings": settings(recipe), "code": code(recipe)}
     if not origin.items() <= row.items():
         row = origin | {"seeds": {}}
-    values = [option.removeprefix("--set-param=") for option in options(recipe)]
     missing = [seed for seed in range(num_seeds) if str(seed) not in row["seeds"]]
-    runs = [Run(f"{recipe}-{seed}", [*values, f"seed={seed}"]) for seed in missing]
+    runs = [Run(f"{recipe}-{seed}", [*read_recipe(recipe), f"seed={seed}"]) for seed in missing]
     for seed, (run, output) in zip(missing, train(runs, jobs=1), strict=True):
         result = outcome(output)
         print(f"{run.name}: {result['accuracy']} % in {result['seconds']} s", flush=True)
@@ -111,17 +110,12 @@ def code(recipe: str) -> str:
         for name in ("dvc.yaml", "params.yaml"):
             shutil.copy(ROOT / name, folder)
         params = Path(folder) / "params.yaml"
-        apply_overrides(params, [option.partition("=")[2] for option in options(recipe)])
+        apply_overrides(params, read_recipe(recipe))
         inputs = read_settings(params, TrainSettings).inputs()
         content = yaml.safe_load(params.read_text("utf-8"))
     data = [content["dataset"], content["validation_fraction"]]
     everything = json.dumps([[sha256(file) for file in files], inputs, data], sort_keys=True)
     return hashlib.sha256(everything.encode()).hexdigest()[:8]
-
-
-def options(recipe: str) -> list[str]:
-    """The options of `dvc exp run` that a recipe is made of."""
-    return shlex.split((ROOT / "recipes" / recipe).read_text("utf-8"))
 
 
 def summary(row: Row) -> Row:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -58,6 +59,12 @@ def train(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, str]]:
         for number, share in enumerate(shares(jobs)):
             clones.put(Clone(Path(folder) / str(number), base, {"PATH": PATH, **share}))
         yield from zip(runs, pool.map(train_one, runs), strict=True)
+
+
+def read_recipe(name: str) -> list[str]:
+    """The settings of a recipe, `name=value`."""
+    options = shlex.split((ROOT / "recipes" / name).read_text("utf-8"))
+    return [option.removeprefix("--set-param=") for option in options]
 
 
 def outcome(output: str) -> Row:

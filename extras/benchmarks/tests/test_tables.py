@@ -1,22 +1,67 @@
-"""What the pages say of recipes and speed, against the files it comes from."""
+"""Tables and figures of the pages, against the results that they come from."""
 
+import statistics
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from extras.benchmarks import recipes, results, runs
+from extras.benchmarks import ladder, recipes, results, runs, votes
 
 README = recipes.README.read_text("utf-8")
 
 
-def test_the_tables_of_recipes_are_those_of_the_results() -> None:
-    """`python extras/benchmarks/recipes.py` writes them."""
-    for page, rows in (
-        (recipes.README, recipes.shown_rows(results.read())),
-        (recipes.ALL, recipes.all_rows(results.read())),
-    ):
-        _, written, _ = runs.read_table(page, "recipes")
-        assert written == recipes.table(rows)
+@pytest.mark.parametrize(
+    ("page", "name", "table"),
+    [
+        (recipes.README, "recipes", lambda rows: recipes.table(recipes.shown_rows(rows))),
+        (recipes.ALL, "recipes", lambda rows: recipes.table(recipes.all_rows(rows))),
+        (ladder.PAGE, "ladder", ladder.table),
+        (votes.PAGE, "votes", votes.table),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_table_is_that_of_the_results(
+    page: Path, name: str, table: Callable[[dict[str, runs.Row]], str]
+) -> None:
+    """The script of the same name writes it."""
+    _, written, _ = runs.read_table(page, name)
+    assert written == table(results.read())
+
+
+@pytest.mark.parametrize("recipe", ["good", "best"])
+def test_the_ladder_leads_to_the_recipes(recipe: str) -> None:
+    assert {*ladder.settings(recipe)} - {*runs.read_recipe(recipe)} == {
+        "threads=1",
+        "models.cnn.batch_norm=true",  # the default
+    }
+    assert {*runs.read_recipe(recipe)} <= {*ladder.settings(recipe)} | {"optimizer=sgd"}
+
+
+def test_images_that_a_step_gains_and_loses() -> None:
+    actual = list("000111")
+    before = pd.DataFrame({"actual": actual, "predicted": list("001011")})
+    after = pd.DataFrame({"actual": actual, "predicted": list("010111")})
+    assert ladder.gained_and_lost(before, after) == {"gained": 2, "lost": 1}
+    row = {"accuracy": 0.0, "validation": None, "seconds": 1.0}
+    seeds = {"0": {**row, "gained": 2, "lost": 1}, "1": {**row, "gained": 5, "lost": 0}}
+    assert "|  | 0.00 | 4 | 0 | +3.0 ± 2.0 | 1 s |" in ladder.table_row("best", {"seeds": seeds})
+
+
+def test_errors_of_votes_and_their_standard_error() -> None:
+    """Of single models, it is that of the mean; no vote has a model twice."""
+    generator = np.random.default_rng(0)
+    probabilities, labels = generator.random((9, 50, 2)), generator.integers(0, 2, 50)
+    errors = [int(np.sum(each.argmax(1) != labels)) for each in probabilities]
+    mean, error = votes.jackknife(votes.left_out(probabilities, labels, [(0, 1, 0)]))
+    assert mean == pytest.approx(statistics.mean(errors[3:6]), abs=1e-3)
+    assert error == pytest.approx(statistics.stdev(errors[3:6]) / 3**0.5, abs=1e-3)
+    mixed = votes.members((2, 2, 1), seeds=3)
+    assert mixed.shape == (27, 5)
+    assert all(len({*vote}) == 5 for vote in mixed.tolist())
+    assert {tuple(np.bincount(vote // 3)) for vote in mixed} == {(2, 2, 1)}
 
 
 def test_a_row_of_other_code_or_settings_says_so(
