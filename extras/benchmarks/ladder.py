@@ -30,6 +30,7 @@ from mnist_pipeline.common.errors import UserError, run_script
 from mnist_pipeline.evaluation.pictures import write_png
 
 PAGE, PICTURE = ROOT / "docs/results.md", ROOT / "docs/results.png"
+CAPTION = "Errors on the test images after each step: a dot per training run, a line for their mean"
 STEPS = {
     "tutorial": ("the tutorial's MLP", ""),
     "momentum": (
@@ -54,8 +55,8 @@ STEPS = {
         "augmentation=affine augmentations.affine.rotation=8"
         " augmentations.affine.translation=1 augmentations.affine.scale=0.08",
     ),
-    "depth": ("five convolutions, wider", "models.cnn.channels=[[16],[32,32],[64,64]]"),
     "native": ("native arithmetic", "arithmetic=native threads=1"),
+    "depth": ("five convolutions, wider", "models.cnn.channels=[[16],[32,32],[64,64]]"),
     "smoothing": ("label smoothing", "label_smoothing=0.1"),
     "good": ("12 epochs: recipes/good", "epochs=12"),
     "width": (
@@ -159,12 +160,13 @@ def gained_and_lost(before: pd.DataFrame, after: pd.DataFrame) -> Row:
 
 
 def table(results: dict[str, Row]) -> str:
-    """The page's table in Markdown, one for each kind of machine."""
-    lines = []
+    """The page's table in Markdown, one for each kind of machine, under the picture."""
+    lines: list[str] = []
     for name, sections in results.items():
         if rows := rows_of(sections):
             first = next(iter(rows.values()))
             at_a_time = f", {first['jobs']} runs at a time" if first["jobs"] > 1 else ""
+            lines += [] if lines else [f"![{CAPTION}]({PICTURE.name})", ""]
             lines += [
                 f"On {name}, {first['threads']} thread{at_a_time}:",
                 "",
