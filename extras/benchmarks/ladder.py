@@ -34,7 +34,7 @@ CAPTION = "Errors on the test images after each step: a dot per training run, a 
 STEPS = {
     "tutorial": ("the tutorial's MLP", ""),
     "momentum": (
-        "Nesterov momentum, weight decay",
+        "momentum, learning rate 0.02",
         "optimizers.sgd.lr=0.02 optimizers.sgd.momentum=0.9 optimizers.sgd.nesterov=true"
         " optimizers.sgd.weight_decay=0.0005",
     ),
@@ -166,7 +166,8 @@ def table(results: dict[str, Row]) -> str:
         if rows := rows_of(sections):
             first = next(iter(rows.values()))
             at_a_time = f", {first['jobs']} runs at a time" if first["jobs"] > 1 else ""
-            lines += [] if lines else [f"![{CAPTION}]({PICTURE.name})", ""]
+            if not lines:
+                lines += [f"![{CAPTION}]({PICTURE.name})", ""]
             lines += [
                 f"On {name}, {first['threads']} thread{at_a_time}:",
                 "",

@@ -65,11 +65,11 @@ def count_errors(names: Sequence[str], split: str) -> Row:
     rows: Row = {"images": len(labels)}
     for size in SIZES:
         groups = {
-            f"kernel {kernel}": left_out(probabilities, labels, [alone(place, size)])
+            f"kernel {kernel}": left_out(probabilities, labels, alone(place, size))
             for place, kernel in enumerate(KERNELS)
         }
         same = np.mean(list(groups.values()), 0)
-        groups["mixed"] = left_out(probabilities, labels, MIXED[size])
+        groups["mixed"] = np.mean([left_out(probabilities, labels, m) for m in MIXED[size]], 0)
         groups["mixed − mean of the three"] = groups["mixed"] - same
         rows[str(size)] = {name: jackknife(values) for name, values in groups.items()}
     return rows
@@ -81,17 +81,16 @@ def alone(place: int, size: int) -> tuple[int, ...]:
 
 
 def left_out(
-    probabilities: np.ndarray, labels: np.ndarray, compositions: Sequence[tuple[int, ...]]
+    probabilities: np.ndarray, labels: np.ndarray, composition: Sequence[int]
 ) -> np.ndarray:
-    """Mean errors of all votes of these compositions, then of those without each model, [1 + R].
+    """Mean errors of all votes of a composition, then of those without each model, [1 + R].
 
     `probabilities` is [R, N, C], kernel by kernel; `labels` is [N].
     """
-    votes = np.concatenate(
-        [members(each, len(probabilities) // len(each)) for each in compositions]
-    )
+    num_models = len(probabilities)
+    votes = members(composition, num_models // len(composition))
     errors = np.array([np.sum(probabilities[v].sum(0).argmax(1) != labels) for v in votes])
-    without = [errors[(votes != model).all(1)].mean() for model in range(len(probabilities))]
+    without = [errors[(votes != model).all(1)].mean() for model in range(num_models)]
     return np.array([errors.mean(), *without])
 
 

@@ -48,6 +48,7 @@ def test_images_that_a_step_gains_and_loses() -> None:
     row = {"accuracy": 0.0, "validation": None, "seconds": 1.0}
     seeds = {"0": {**row, "gained": 2, "lost": 1}, "1": {**row, "gained": 5, "lost": 0}}
     assert "|  | 0.00 | 4 | 0 | +3.0 ± 2.0 | 1 s |" in ladder.table_row("best", {"seeds": seeds})
+    assert ladder.picture({"good": {"seeds": seeds}}).size == (1600, 168)
 
 
 def test_errors_of_votes_and_their_standard_error() -> None:
@@ -55,7 +56,7 @@ def test_errors_of_votes_and_their_standard_error() -> None:
     generator = np.random.default_rng(0)
     probabilities, labels = generator.random((9, 50, 2)), generator.integers(0, 2, 50)
     errors = [int(np.sum(each.argmax(1) != labels)) for each in probabilities]
-    mean, error = votes.jackknife(votes.left_out(probabilities, labels, [(0, 1, 0)]))
+    mean, error = votes.jackknife(votes.left_out(probabilities, labels, (0, 1, 0)))
     assert mean == pytest.approx(statistics.mean(errors[3:6]), abs=1e-3)
     assert error == pytest.approx(statistics.stdev(errors[3:6]) / 3**0.5, abs=1e-3)
     mixed = votes.members((2, 2, 1), seeds=3)
