@@ -7,8 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.model_selection import train_test_split
 
-from mnist_pipeline.common.errors import UserError
 from mnist_pipeline.splits.batches import load_info, load_split
 from mnist_pipeline.splits.decoded import DecodedDataset, LabelledImages
 from mnist_pipeline.splits.digits import read_digits
@@ -31,6 +31,24 @@ def test_every_image_is_in_one_split_and_each_class_in_proportion(
     assert sorted([*train, *validation]) == list(range(len(labels)))
     for label, count in enumerate(counts):
         assert abs((labels[validation] == label).sum() - fraction * count) <= 1.5
+    expected = train_test_split(
+        labels, np.arange(len(labels)), test_size=fraction, stratify=labels, random_state=0
+    )[3]
+    assert validation.tolist() == sorted(expected)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.integers(1, 4) | st.just(200), min_size=2, max_size=10),
+    st.floats(0.01, 0.9) | st.integers(1, 50),
+)
+def test_a_class_of_several_images_is_on_both_sides(counts: list[int], size: float) -> None:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    train, validation = stratified_split(labels, size)
+    assert sorted([*train, *validation]) == list(range(len(labels)))
+    taken = np.bincount(labels[validation], minlength=len(counts)).tolist()
+    for number, count in zip(taken, counts, strict=True):
+        assert (0 < number < count) if count > 1 else number == 0
 
 
 def test_fraction_zero_trains_on_everything() -> None:
@@ -38,9 +56,48 @@ def test_fraction_zero_trains_on_everything() -> None:
     assert (train.tolist(), validation.tolist()) == (list(range(10)), [])
 
 
-def test_too_few_images_for_a_fraction() -> None:
-    with pytest.raises(UserError, match=r"validation_fraction: found 0\.1, which cannot split 10"):
-        stratified_split(np.arange(10), 0.1)
+def pixels(split: str) -> LabelledImages:
+    """Images of one pixel: "a1 b1" are of the classes a and b, and equal."""
+    names, shades = zip(*map(tuple, split.split()), strict=True)
+    images = np.array([int(shade) for shade in shades], np.uint8).reshape(-1, 1, 1, 1)
+    return LabelledImages(images, np.array(["abc".index(name) for name in names]))
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "fraction", "expected"),
+    [
+        ("a1 a2 b3 b4 c5 c6", "a7 b8 c9", 0.5, []),
+        ("a1 b3 c5", "a7 b8 c9", 0, []),
+        (
+            "a1 b3 b4 c5", "a7 b8 c9", 0.5,
+            ["no validation image of 2 of 3 classes, which have too few training images to spare"
+             " one: a, c"],
+        ),
+        (
+            "a1 a2 b3 b4", "a7", 0,
+            ["no train image of 1 of 3 classes, which the model cannot learn: c",
+             "no test image of 2 of 3 classes, which the metrics leave out: b, c"],
+        ),
+        (
+            "a1 a1 b3 b4 c5 c6", "a1 b8 c5", 0.5,
+            ["1 of 3 validation images are also in train",
+             "2 of 3 test images are also in train or validation"],
+        ),
+        (
+            "a1 b3 c5", "a1 b3 a5 c6", 0,
+            ["3 of 4 test images are also in train",
+             "2 images are equal to one of another class, such as a and c"],
+        ),
+    ],
+)  # fmt: skip
+def test_what_makes_the_splits_doubtful_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    train: str, test: str, fraction: float, expected: list[str],
+) -> None:  # fmt: skip
+    decoded = DecodedDataset("pixels", ["a", "b", "c"], "photo", pixels(train), pixels(test))
+    write_splits(decoded, fraction, tmp_path)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"warning: {line}" for line in expected]
 
 
 def test_the_statistics_are_those_of_all_pixels(digits: torch.utils.data.Dataset) -> None:

@@ -14,7 +14,7 @@ from ..common.errors import UserError
 def summary(probabilities: np.ndarray, labels: np.ndarray, loss: float) -> dict[str, float | int]:
     """Accuracy, number of errors, loss, macro F1, expected calibration error.
 
-    Macro F1 is the mean over the classes that occur as a label or a prediction, as in scikit-learn.
+    Macro F1 is the mean over the classes that have images.
     Raises UserError: a probability is not finite, which every metric would take for a prediction.
     """
     unusable = len(labels) - int(np.isfinite(probabilities).all(1).sum())
@@ -25,12 +25,12 @@ def summary(probabilities: np.ndarray, labels: np.ndarray, loss: float) -> dict[
         )
     predicted = probabilities.argmax(1)
     errors = int((predicted != labels).sum())
-    f1 = class_table(probabilities, labels, range(probabilities.shape[1]))["f1"]
+    table = class_table(probabilities, labels, range(probabilities.shape[1]))
     return {
         "accuracy": 1 - errors / len(labels),
         "errors": errors,
         "loss": loss,
-        "macro_f1": float(f1[np.union1d(predicted, labels)].mean()),
+        "macro_f1": float(table["f1"].mean()),
         "expected_calibration_error": expected_calibration_error(probabilities, labels),
     }
 
@@ -66,18 +66,22 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray) ->
 def class_table(
     probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str | int]
 ) -> pd.DataFrame:
-    """One row per class: precision, recall, F1, support (number of images); 0 / 0 counts as 0."""
+    """One row per class: precision, recall, F1, support (number of images).
+
+    The first three are NaN for a class without images.
+    """
     predicted = probabilities.argmax(1)
     num_correct, num_predicted, support = (
         np.bincount(indices, minlength=len(classes))
         for indices in (labels[predicted == labels], predicted, labels)
     )
+    one = np.where(support > 0, 1, np.nan)
     return pd.DataFrame(
         {
             "class": classes,
-            "precision": num_correct / np.maximum(num_predicted, 1),
-            "recall": num_correct / np.maximum(support, 1),
-            "f1": 2 * num_correct / np.maximum(num_predicted + support, 1),
+            "precision": num_correct / np.maximum(num_predicted, one),
+            "recall": num_correct / np.maximum(support, one),
+            "f1": 2 * num_correct / np.maximum(num_predicted + support, one),
             "support": support,
         }
     )

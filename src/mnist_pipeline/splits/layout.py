@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from sklearn.model_selection import train_test_split
 
 from ..common.errors import UserError
 from ..handwriting.decode import FORMATS
+from .write import stratified_split
 
 TEST_FRACTION = 0.2
 """Fraction of each class that becomes the test split if the folder has no train/ and test/."""
@@ -176,8 +176,5 @@ def _split(pictures: list[Picture], classes: list[str], folder: Path) -> list[li
     if counts.min() < 2:
         name = classes[int(counts.argmin())]
         raise UserError(f"{folder / name}: found {counts.min()} pictures, expected two or more")
-    test_size = max(len(classes), round(TEST_FRACTION * len(labels)))
-    split = train_test_split(
-        np.arange(len(labels)), test_size=test_size, stratify=labels, random_state=0
-    )
-    return [[pictures[index] for index in np.sort(indices)] for indices in split]
+    split = stratified_split(labels, round(TEST_FRACTION * len(labels)))
+    return [[pictures[index] for index in indices] for indices in split]
