@@ -20,6 +20,7 @@ from _tool import ROOT
 
 import numpy as np
 import pandas as pd
+from _classes import MOST_CLASSES, WORST
 from _dvc import expand, read_each
 from _significance import THRESHOLD, describe, format_p, mcnemar, welch
 from scipy.stats import sem
@@ -81,7 +82,10 @@ def compare(a: Side, b: Side, by_class: bool) -> None:
         compare_settings(a, b)
     if by_class:
         table = class_table(a, b)
-        print(f"\n{table.to_string(index=False, float_format='{:.1f}'.format)}")
+        shown = differing_most(table) if len(table) > MOST_CLASSES else table
+        print(f"\n{shown.to_string(index=False, float_format='{:.1f}'.format)}")
+        if len(shown) < len(table):
+            print(f"These {len(shown)} of {len(table)} classes differ most in their errors")
 
 
 def read_sides(names: Sequence[str]) -> list[Side]:
@@ -215,6 +219,12 @@ def class_table(a: Side, b: Side) -> pd.DataFrame:
             for right, wrong in ((a, b), (b, a))
         }
     return pd.DataFrame(columns).groupby("class", as_index=False).sum().convert_dtypes()
+
+
+def differing_most(table: pd.DataFrame) -> pd.DataFrame:
+    """The WORST rows of a class table in which the errors of the sides differ most."""
+    difference = (table.iloc[:, 2] - table.iloc[:, 3]).abs()
+    return table.loc[difference.sort_values(ascending=False, kind="stable").index[:WORST]]
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from io import BytesIO
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,13 +24,18 @@ from _tool import ROOT
 import jinja2
 import pandas as pd
 import vl_convert
+from _classes import shorten
 from _significance import wilson_interval
+from PIL import Image
 
 from mnist_pipeline.common.errors import run_script
 from mnist_pipeline.common.files import atomic
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 METRICS, REPORT = ROOT / "metrics", ROOT / "reports/index.html"
+
+LARGE = 500_000
+"""Bytes of a PNG above which it becomes a WebP, for photos of about a fifth of the size."""
 
 INK, LINES = "currentColor", "#8884"
 VEGA_CONFIG = {
@@ -73,6 +79,7 @@ def main() -> None:
             answers = pool.starmap(partial(ask_dvc, timeout), commands)
         errors = [answer.error for answer in answers if answer.error]
         plots, experiments, metrics, params, status, stages = answers
+        drawn = plots.parse() or {}
         template = jinja2.Template(TEMPLATE.read_text("utf-8"), autoescape=True, trim_blocks=True)
         page = template.render(  # reads the pictures in `folder`
             now=datetime.now().astimezone(),
@@ -83,7 +90,8 @@ def main() -> None:
             params=params.parse(),
             stages=[line.split(maxsplit=1) for line in stages.output.splitlines()],
             status=status.parse(),
-            plots=plots.parse() or {},
+            mistakes=shorten(drawn.get("data") or {}),
+            plots=drawn,
             experiments=experiment_rows(experiments.parse() or []),
             svg=svg,
             unique_pictures=unique_pictures,
@@ -137,8 +145,12 @@ def unique_pictures(renderings: Iterable[Mapping[str, Any]]) -> dict[str, list[s
     revisions: dict[str, list[str]] = {}
     for rendering in renderings:
         path = Path(rendering["url"])
-        content = base64.b64encode(path.read_bytes()).decode()
-        url = f"data:{mimetypes.guess_type(path)[0]};base64,{content}"
+        content, kind = path.read_bytes(), mimetypes.guess_type(path)[0]
+        if kind == "image/png" and len(content) > LARGE:  # of photos
+            smaller = BytesIO()
+            Image.open(path).save(smaller, "webp", quality=90)
+            content, kind = smaller.getvalue(), "image/webp"
+        url = f"data:{kind};base64,{base64.b64encode(content).decode()}"
         revisions.setdefault(url, []).extend(rendering["revisions"])
     return revisions
 

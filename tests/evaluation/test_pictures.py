@@ -41,6 +41,16 @@ def test_any_classes_can_be_drawn(names: list[str], seed: int) -> None:
         assert picture.height < 1200
 
 
+def test_each_of_many_classes_has_one_sample() -> None:
+    images = np.arange(0, 240, dtype=np.uint8).repeat(4).reshape(240, 1, 2, 2)
+    labels = np.arange(240) // 2  # of 240 classes, half have images
+    picture = samples(images, labels, [f"class {number}" for number in range(240)])
+    row, cell = LINE + 2 * GAP, (WIDTH - GAP) // 8
+    firsts = [picture.getpixel((GAP + column * cell, row)) for column in range(8)]
+    assert firsts == [(2 * label,) * 3 for label in range(8)]
+    assert picture.height == row + 15 * (90 + LINE + GAP)
+
+
 def test_the_most_confident_mistake_comes_first() -> None:
     images = np.stack([np.full((1, 28, 28), shade, np.uint8) for shade in (50, 100, 150, 200)])
     labels = np.array([0, 0, 1, 1])

@@ -6,10 +6,16 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser
 from scipy.stats import binomtest
+
+from mnist_pipeline.common.files import write_csv
+from mnist_pipeline.evaluation.metrics import class_table, prediction_table
+from mnist_pipeline.evaluation.pictures import write_png
 
 from ..browser import chromium
 from .project import Project
@@ -124,6 +130,27 @@ def test_a_fresh_clone_has_a_report_that_says_what_is_missing(clone: Project) ->
         assert f"<code>metrics/pictures/{name}.png</code> is missing in the workspace" in page
     assert page.count("<code>dvc pull</code> fetches it") == 5
     assert "None yet" in page
+
+
+def test_of_many_classes_the_worst_are_shown(clone: Project) -> None:
+    classes = [f"class {number:03}" for number in range(200)]
+    labels = np.arange(400) % 199  # the last class has no images
+    predicted = np.where(labels < 50, labels + 1, labels)
+    predicted[[7, 206]] = 3  # the same mistake, twice
+    probabilities, metrics = np.eye(200)[predicted], clone.folder / "metrics"
+    write_csv(metrics / "classes.csv", class_table(probabilities, labels, classes))
+    write_csv(metrics / "predictions.csv", prediction_table(probabilities, labels, classes))
+    noise = np.random.default_rng(0).integers(0, 256, (1600, 800, 3), np.uint8)
+    for name in ("mistakes", "samples", "first_layer"):
+        write_png(metrics / f"pictures/{name}.png", Image.fromarray(noise))  # of 4 MB
+    page = report(clone)
+    assert len(page) < 5e6
+    assert page.count("data:image/webp") == 3
+    assert page.count('<figure class="plot"') == 6
+    assert "F1 of each class, on the test split: the lowest 20 of 200" in page
+    rows = re.findall(r"<tr><td>(.*)<td>(.*)<td class=.number.>(.*)</tr>", page)
+    assert rows[0] == ("class 000", "class 001", "3")
+    assert len(rows) == 20
 
 
 def test_report_of_a_partial_clone_ends(clone: Project, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from ..common.files import atomic
 WIDTH, GAP, LINE = 800, 8, 20  # pixels
 FONT = ImageFont.load_default(15)
 NO_GLYPH = bytes(FONT.getmask("\uffff"))
-MOST_CLASSES = 100
+MOST_ROWS, MOST_CLASSES = 30, 200  # of samples: with ten images of a class, with one
 
 
 def mistakes(
@@ -44,11 +44,18 @@ def mistakes(
 
 
 def samples(images: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> Image.Image:
-    """One row per class, at most 100: its name and its first ten images.
+    """One row per class: its name and its first ten images.
+
+    Of more than 30 classes, a grid of the first image of each class that has one, at most 200.
 
     `images` uint8 [N, C, H, W], `labels` int [N].
     """
-    names = _drawable(classes)[:MOST_CLASSES]
+    names = _drawable(classes)
+    if len(names) > MOST_ROWS:
+        found, firsts = np.unique(labels, return_index=True)
+        captions = [names[label] for label in found[:MOST_CLASSES]]
+        title = f"The first image of {len(captions)} of {len(names)} classes"
+        return _grid(_tiles(images[firsts[:MOST_CLASSES]]), captions, 8, title)
     margin = min(160, round(max(map(FONT.getlength, names))) + 2 * GAP)
     cell = (WIDTH - margin) // 10
     size = _size(images.shape[2:], cell - GAP)
