@@ -187,6 +187,7 @@ def become(program: str, arguments: list[str], folder: str, environment: dict[st
             status = 1
     except BaseException:
         traceback.print_exc()
+        status = 1
     finally:
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError):
