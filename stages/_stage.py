@@ -20,6 +20,24 @@ if not all(map(find_spec, ("torch", "pydantic", "safetensors"))):  # torch alone
         " .venv; 'source .venv/bin/activate' makes its Python the one that runs this"
     )
 
+SPLITS = [f"data/processed/{name}" for name in ("train", "validation", "test")]
+FOLDERS = ["data", "data/raw", "data/processed", *SPLITS, "models", "metrics", "metrics/pictures"]
+
+
+def refuse_links() -> None:
+    """Exit if a folder that stages write to is a link: DVC would record nothing of the run."""
+    for name in FOLDERS:
+        if (target := (ROOT / name).resolve()) != ROOT / name:
+            sys.exit(
+                f"error: {name}: found a link to {target}, expected a folder, as DVC records"
+                " nothing behind links. Move it back; to keep large files on another disk:"
+                " dvc cache dir --local FOLDER; dvc config --local cache.type symlink"
+            )
+
+
+if "_tool" not in sys.modules:  # a tool may read what is behind a link
+    refuse_links()
+
 WAITING = {"GOMP_SPINCOUNT": "5000", "KMP_BLOCKTIME": "1"}
 """How long idle OpenMP threads spin: iterations for GNU (about 0.1 ms), milliseconds for LLVM.
 

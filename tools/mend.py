@@ -1,13 +1,14 @@
-"""Remove DVC's table of locks if a kill has left half of it: python tools/mend.py
+"""Make the project ready for DVC: python tools/mend.py
 
-DVC writes .dvc/tmp/rwlock in place. Half of it would stop every later run
-(https://github.com/treeverse/dvc/issues/7615).
+Refuse links in place of folders that stages write to, before Git and DVC replace one. Remove DVC's
+table of locks if a kill has left half of it: DVC writes .dvc/tmp/rwlock in place, and half of it
+would stop every later run (https://github.com/treeverse/dvc/issues/7615).
 """
 
 import argparse
 import json
 
-from _tool import ROOT
+from _tool import ROOT, refuse_links
 
 from mnist_pipeline.common.errors import UserError, run_script
 
@@ -17,6 +18,7 @@ TABLE = ROOT / ".dvc/tmp/rwlock"
 def main() -> None:
     """Remove an unreadable table. Raises UserError: another process keeps writing it."""
     argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0]).parse_args()
+    refuse_links()
     if is_readable():
         return
     from dvc.exceptions import DvcException  # slow to import, and hardly ever needed

@@ -4,10 +4,11 @@ import hashlib
 import re
 import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 import torch
+import yaml
 
 from mnist_pipeline.model.tensors import load_tensors, save_tensors
 
@@ -106,6 +107,45 @@ def test_a_read_only_tree(project: Project, mount: Mount) -> None:
     assert output.count("Read-only file system") == output.count("exit code 1") == len(ALL)
     assert "Traceback" not in output
     assert project.outs() == before
+
+
+def test_a_folder_that_is_a_link_is_refused_before_anything_is_written(
+    project: Project, tmp_path: Path
+) -> None:
+    before = project.outs()
+    for script, name in {
+        "stages/download": "data", "stages/preprocess": "data/raw", "tools/mend": "data/processed",
+        "stages/train": "models", "stages/evaluate": "metrics/pictures",
+    }.items():  # fmt: skip
+        folder, elsewhere = project.folder / name, tmp_path / "scratch"
+        folder.rename(elsewhere)
+        folder.symlink_to(elsewhere)
+        output = project.run("python", f"{script}.py", status=1)
+        assert output.startswith(f"error: {name}: found a link to {elsewhere}, expected a folder")
+        assert output.count("\n") == 1
+        folder.unlink()
+        elsewhere.rename(folder)
+    assert project.outs() == before
+
+    advice = output.partition("on another disk: ")[2].replace("FOLDER", str(tmp_path / "disk"))
+    (project.folder / ".dvc/cache").rename(tmp_path / "disk")
+    project.run("sh", "-ec", advice)
+    project.dvc("checkout", "--relink")
+    project.set_params(seed=1)
+    assert ran(project.dvc("repro", "train")) == ["train"]
+    assert tmp_path / "disk" in (project.folder / "models/model.safetensors").readlink().parents
+    assert "up to date" in project.dvc("status", "train")
+
+
+def test_all_folders_that_stages_write_to_are_known(fresh_clone: Project) -> None:
+    folders: set[PurePosixPath] = set()
+    for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values():
+        for out in (out for kind in ("outs", "metrics", "plots") for out in stage.get(kind, ())):
+            path = PurePosixPath(*out if isinstance(out, dict) else [out])
+            folders |= {path, *path.parents} if not path.suffix else {*path.parents}
+    code = "import _stage; print(*_stage.FOLDERS)"
+    listed = fresh_clone.run("python", "-c", code, PYTHONPATH="stages").split()
+    assert folders - {PurePosixPath()} == set(map(PurePosixPath, listed))
 
 
 def test_a_diverging_run_writes_no_model(project: Project) -> None:
