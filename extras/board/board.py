@@ -106,7 +106,9 @@ def running() -> dict[Path, str]:
     """The folders in which experiments run, the project or copies of it, with their names."""
     folders = {}
     for process in psutil.process_iter(["cwd", "environ"]):
-        if name := (process.info["environ"] or {}).get("DVC_EXP_NAME"):
+        variables = process.info["environ"] or {}
+        name = variables.get("DVC_EXP_NAME")
+        if name and "DVC_STAGE" in variables:  # a user may export the name for DVCLive
             folder = Path(process.info["cwd"] or "/")
             if folder == ROOT or ROOT / ".dvc/tmp" in folder.parents:
                 folders[folder] = name

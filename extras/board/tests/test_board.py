@@ -169,6 +169,7 @@ def test_a_history_is_shown_with_the_params_of_its_own_run(project: Project) -> 
             process.communicate(timeout=PATIENCE)
 
     project.set_params(seed=7)
+    project.env["DVC_EXP_NAME"] = "mine"  # as a user may export it: no run
     with board_of(project) as board:  # another, which knows only what DVC has recorded
         wait_until(lambda: board.runs() == {"main", "third"})
         assert len(board.accuracies("third")) == SMALL["epochs"]
