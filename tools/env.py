@@ -59,6 +59,7 @@ def main() -> None:
     if TORCH not in ("", "cpu"):
         sys.exit(f"error: TORCH: found {TORCH}, expected cpu")
     check_user()
+    check_folder()
     check_repository()
     if not is_installed(group):
         check_venv(group)
@@ -89,6 +90,12 @@ def check_user() -> None:
             "error: this user has no name in the system, and DVC needs a name; give it one:"
             f" export USER=me LOGNAME=me{home}"
         )
+
+
+def check_folder() -> None:
+    """Say what DVC would fail for: a path that its progress bars or PATH cannot hold."""
+    if wrong := sorted({"{", "}", os.pathsep} & set(str(ROOT))):
+        sys.exit(f"error: {ROOT}: found {' '.join(wrong)} in the path; rename or move the folder")
 
 
 def check_repository() -> None:
@@ -155,7 +162,7 @@ def is_moved() -> bool:
     """Whether the project's folder was renamed since .venv was made, or a kill left half of it."""
     if not PLACE.exists():
         return False
-    place = Path(PLACE.read_text("utf-8"))
+    place = Path(os.fsdecode(PLACE.read_bytes()))
     return not (place.exists() and place.samefile(VENV))
 
 
@@ -192,7 +199,7 @@ def make_venv() -> None:
             path.unlink()
     python: str = sys._base_executable  # type: ignore[attr-defined]  # the other may be in .venv
     call(python, "-I", "-m", "venv", VENV)
-    PLACE.write_text(str(VENV), "utf-8")
+    PLACE.write_bytes(os.fsencode(VENV))
 
 
 def packages(group: str) -> list[str]:

@@ -15,7 +15,7 @@ from _tool import ROOT
 import numpy as np
 import torch
 
-from mnist_pipeline.common.errors import run_script
+from mnist_pipeline.common.errors import printable, run_script
 from mnist_pipeline.handwriting.decode import PictureError
 from mnist_pipeline.handwriting.glyphs import read_glyph, read_glyphs
 from mnist_pipeline.handwriting.photos import read_photo
@@ -47,8 +47,8 @@ def main() -> None:
             rows = classifier(torch.from_numpy(images)).numpy()
         answers = [describe(name, probabilities, spec.classes) for probabilities in rows]
         if len(answers) > 1 and not arguments.json:
-            print(f"{name}: {len(answers)} digits, from left to right:")
-        label = f"{name}: " if len(answers) == 1 else "  "
+            print(f"{printable(name)}: {len(answers)} digits, from left to right:")
+        label = f"{printable(name)}: " if len(answers) == 1 else "  "
         for number, (answer, image) in enumerate(zip(answers, images, strict=True), 1):
             if arguments.json:
                 several = {"digit": number, "digits": len(answers)} if len(answers) > 1 else {}

@@ -194,6 +194,7 @@ def test_a_saved_model_describes_itself(tmp_path: Path, name: str) -> None:
         {"spec": SPEC.__dict__ | {"settings": {"layers": 3}}},
         {"spec": SPEC.__dict__ | {"settings": {**SPEC.settings, "hidden_sizes": [8]}}},
         {"spec": SPEC.__dict__ | {"classes": ["a", "b"]}},
+        {"spec": SPEC.__dict__ | {"classes": ["\33[2J", *SPEC.classes[1:]]}},
     ],
 )
 def test_a_model_that_this_code_cannot_build_is_refused(tmp_path: Path, header: dict) -> None:

@@ -409,6 +409,13 @@ def test_a_user_without_a_name_is_told_before_anything_is_installed(bare: Projec
     assert "Installing" in bare.run("make", "repro", f"PYTHON={nobody}", status=0, **names)
 
 
+@pytest.mark.parametrize("name", ["a{b}", f"a{os.pathsep}b"])
+def test_a_folder_that_dvc_or_a_path_cannot_hold_is_refused(bare: Project, name: str) -> None:
+    folder = bare.folder.rename(bare.folder.with_name(name))
+    output = bare.run(sys.executable, "tools/env.py", status=1, cwd=str(folder))
+    assert output.startswith(f"error: {folder}: found ")
+
+
 def version(minor: int) -> str:
     return f'sys.version_info, sys.version = (3, {minor}, 18), "3.{minor}.18 (main)"'
 

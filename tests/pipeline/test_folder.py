@@ -202,5 +202,8 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "b/1.png").touch()
     with pytest.raises(PictureError, match=r"b/1\.png: found an empty file"):
         read_folder(tmp_path)
+    write_pictures(tmp_path / "codes", ["a", "\33[2J"], 2)
+    assert "expected a name without control characters" in problem(tmp_path / "codes")
+    shutil.rmtree(tmp_path / "codes")
     write_pictures(tmp_path, ["train", "test"], 2)
     assert "found a, b, test, train, expected only train and test" in problem(tmp_path)

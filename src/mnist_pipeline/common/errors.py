@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -11,6 +12,9 @@ from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
+
+CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""A character that ends a line, controls a terminal or turns the direction of a text."""
 
 
 class UserError(Exception):
@@ -44,6 +48,11 @@ def run_script(main: Callable[[], None]) -> None:
         sys.exit(1)
 
 
+def printable(text: str) -> str:
+    """Escape what would do more to a terminal than to be shown, as a file's name may hold it."""
+    return CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def _is_unread() -> bool:
     """Whether stdout is the broken pipe, and not one to another process: try an empty line."""
     try:
@@ -58,6 +67,7 @@ def _report(message: str) -> None:
 
     Source: torch/distributed/elastic/multiprocessing/errors
     """
+    message = "\n".join(map(printable, message.split("\n")))
     print(f"error: {message}", file=sys.stderr)
     if report := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         content = json.dumps({"message": message, "timestamp": int(time.time())})

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..common.errors import UserError
+from ..common.errors import CONTROL, UserError
 from ..common.files import written_by
 from ..splits.batches import DatasetInfo
 from .losses import LOSSES
@@ -92,6 +92,8 @@ def load_model(path: Path) -> tuple[Model, ModelSpec]:
         raise UserError(f"{error}{advice}") from None
     try:
         spec = ModelSpec(**metadata["spec"])
+        if any(map(CONTROL.search, spec.classes)):  # who prints a prediction would print them
+            raise ValueError("control characters in the names of classes")
         model = build_model(spec)
         model.load_state_dict(weights)
         LOSSES[spec.loss]  # whoever uses the model needs it

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..common.errors import UserError
+from ..common.errors import CONTROL, UserError
 from ..handwriting.decode import FORMATS
 from .write import stratified_split
 
@@ -100,6 +100,8 @@ def _class_names(folder: Path) -> list[str]:
     for name in names:
         if name.encode(errors="replace").decode() != name:
             raise UserError(f"{os.fsencode(folder / name)!r}: expected a name in UTF-8")
+        if CONTROL.search(name):
+            raise UserError(f"{folder / name}: expected a name without control characters")
     return names
 
 
