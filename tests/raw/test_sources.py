@@ -349,6 +349,10 @@ def test_the_cache_is_where_the_system_keeps_caches(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     if sys.platform == "linux":
         assert Cache.of_user().folder == tmp_path / "mnist-pipeline/raw"
+        for name in ("XDG_CACHE_HOME", "HOME"):
+            monkeypatch.delenv(name)
+        monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+        assert Cache.of_user().folder is None, "no home"
 
 
 def test_mnist_becomes_a_root_that_torchvision_opens(mnist_mirror: str, tmp_path: Path) -> None:

@@ -27,13 +27,16 @@ class Cache:
 
     @classmethod
     def of_user(cls) -> "Cache":
-        """The cache of this user, or the folder in MNIST_CACHE; none if that is "off"."""
+        """The cache of this user, or the folder in MNIST_CACHE; none if "off" or without a home."""
         setting = os.environ.get("MNIST_CACHE")
         if setting == "off":
             return cls(None)
         if setting:
             return cls(Path(os.path.expanduser(setting)))  # noqa: PTH111, which raises for ~nobody
-        return cls(user_cache_path("mnist-pipeline", appauthor=False) / "raw")
+        try:
+            return cls(user_cache_path("mnist-pipeline", appauthor=False) / "raw")
+        except RuntimeError:  # this user has no home
+            return cls(None)
 
     def get(self, md5: str, path: Path) -> bool:
         """Copy the file with this MD5 to `path`; return whether it was there, and undamaged."""
