@@ -53,7 +53,10 @@ class Clone:
         for name in ("user.name", "user.email"):  # they may be set in this repository only
             if value := call(ROOT, "git", "config", "--get", "--default", "", name):
                 call(self.folder, "git", "config", name, value)
-        self.dvc("cache", "dir", "--local", call(ROOT, sys.executable, "-m", "dvc", "cache", "dir"))
+        cache = call(ROOT, sys.executable, "-m", "dvc", "cache", "dir")
+        # DVC writes ASCII only, which an absolute path may not be.
+        cache = cache if cache.isascii() else os.path.relpath(cache, self.folder)
+        self.dvc("cache", "dir", "--local", cache)
 
     def dvc(self, *arguments: str) -> str:
         """Run a dvc command in the clone."""

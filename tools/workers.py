@@ -28,6 +28,11 @@ def main() -> None:
     num_workers = parser.parse_args().workers
     if num_workers < 1:
         raise UserError(f"workers: found {num_workers}, expected a positive integer")
+    if not str(ROOT).isascii() or {"#", "?"} & set(str(ROOT)):
+        raise UserError(
+            f"{ROOT}: found # or ? or a letter outside ASCII in the path, with which DVC's queue"
+            " fails; rename or move the folder, or run experiments one by one without --queue"
+        )
     command = ["git", "rev-parse", "--is-shallow-repository"]
     git = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
     if git.returncode:

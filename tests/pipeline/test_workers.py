@@ -36,9 +36,12 @@ def test_each_worker_of_the_queue_has_a_gpu_of_its_own(project_on_gpus: Project)
 def test_a_queue_needs_git_and_a_worker(project_on_gpus: Project) -> None:
     project = project_on_gpus
     output = project.run("python", "tools/workers.py", "0", status=1)
+    project.folder = project.folder.rename(project.folder.with_name("é"))
+    output += project.run("python", "tools/workers.py", "1", status=1)
     shutil.rmtree(project.folder / ".git")
     output += project.run("make", "queue", status=2)
     assert "error: workers: found 0, expected a positive integer" in output
+    assert "é: found # or ? or a letter outside ASCII in the path" in output
     assert "error: DVC needs the project as a commit of a Git repository" in output
     assert "Traceback" not in output
 

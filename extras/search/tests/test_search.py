@@ -263,6 +263,7 @@ def test_pictures_that_change_during_a_search(clone: Project, tmp_path: Path) ->
 
 
 def test_three_failed_trials_in_a_row_end_a_search(clone: Project) -> None:
+    clone.folder = clone.folder.rename(clone.folder.with_name("#1, é?"))
     prepare(clone, train="raise SystemExit('error: no luck today')\n")
     output = clone.run("make", "search", status=2)
     assert "trial 0 failed: no luck today: optimizer=" in output
