@@ -43,10 +43,11 @@ class Identity:
 
 @dataclass(frozen=True)
 class Affine:
-    """Random rotation, translation, scale and shear, sampled uniformly per image from ± the range.
+    """Random translation, scale, rotation and shear, sampled uniformly per image from ± the range.
 
-    The same transform as torchvision's RandomAffine, which samples once per batch. Pixels from
-    outside the image are black. Raises ConflictError: a translation out of the image.
+    They are applied in this order, and each axis has a scale of its own. torchvision's RandomAffine
+    samples once per batch, has one scale, and shears before it rotates. Pixels from outside the
+    image are black. Raises ConflictError: a translation out of the image.
     """
 
     shape: Sequence[int]  # of an image, [C, H, W]
@@ -86,7 +87,7 @@ class Affine:
         )
         cos, sin = rotation.cos(), rotation.sin()
         tan = shear.sin() / shear.cos()  # .tan() rounds differently by CPU vendor
-        # affine_grid maps output to input pixels: the inverse of rotation · shear · scale, then
+        # affine_grid maps output to input pixels: the inverse of shear · rotation · scale, then
         # the translation.
         matrix = [
             cos / (1 + scale_x),
