@@ -19,7 +19,7 @@ BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 def test_the_code_is_quoted_whole_from_its_files() -> None:
     quotes = [text for language, text in BLOCKS if language == "python"]
-    assert len(quotes) == 8
+    assert len(quotes) == 7
     for quote in quotes:
         place, _, code = quote.partition("\n")
         source = (ROOT / place.removeprefix("# ")).read_text("utf-8")
