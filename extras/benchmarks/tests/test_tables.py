@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from extras.benchmarks import ladder, recipes, results, runs, votes
+from tests.conftest import ROOT
 
 README = recipes.README.read_text("utf-8")
 
@@ -80,7 +81,7 @@ def test_a_row_of_other_code_or_settings_says_so(
         " | AMD EPYC, AVX2, 1 thread, float32; 2026-11-29 |"
     )
     for name in ("params.yaml", "dvc.yaml", "requirements.lock", "recipes", "src", "stages"):
-        (tmp_path / name).symlink_to(recipes.ROOT / name)
+        (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.setattr(recipes, "ROOT", tmp_path)
     assert "earlier" not in shown()
     for name, change in (("params.yaml", ("relu        # as", "gelu        # as")),
@@ -104,7 +105,7 @@ def test_the_speed_on_the_pages_is_that_of_the_results() -> None:
     name, rows = section("processes")
     seconds = [f"{rows[f'processes: {count}, training']:.1f}" for count in (1, 2, 4)]
     differs = [f"{rows[f'processes: {count}, validation loss differs']:.0f}" for count in (2, 4)]
-    scaling = " ".join((recipes.ROOT / "docs/scaling.md").read_text("utf-8").split())
+    scaling = " ".join((ROOT / "docs/scaling.md").read_text("utf-8").split())
     assert "took {} s in one process, {} s in two and {} s in four".format(*seconds) in scaling
     assert "more than {} millionths in two processes, {} in four".format(*differs) in scaling
     assert f"of an {name}" in scaling
