@@ -79,7 +79,11 @@ def test_a_mirror_with_the_wrong_files_is_an_error_and_no_reason_for_the_digits(
 ) -> None:
     project = with_environment(clone)
     with serve({"train-images-idx3-ubyte.gz": b"something else"}) as mirror:
-        output = project.run("make", "repro", status=2, MNIST_MIRROR=mirror.url("good"))
+        project.set_params(mirrors=[mirror.url("good")])
+        output = project.run(
+            "make", "repro", status=2, MNIST_MIRROR=f"file://{project.env['HOME']}"
+        )
+    assert "no file has its MD5, packed or unpacked; found " in output, "a folder that lacks them"
     assert "the MD5 of the file is wrong" in output
     assert "Traceback" not in output
     assert "digits instead" not in output

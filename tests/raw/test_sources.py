@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from mnist_pipeline.raw import fetch
 from mnist_pipeline.raw.cache import Cache
+from mnist_pipeline.raw.folders import UNPACKED
 from mnist_pipeline.raw.idx import PARTS
 from mnist_pipeline.raw.sources import (
     DATASETS,
@@ -57,7 +58,9 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 def archives(raw: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     """The same files as .gz; make torchvision expect their checksums, and know no site."""
     zipped = {f"{name}.gz": gzip.compress(content, mtime=0) for name, content in raw.items()}
-    resources = [(name, hashlib.md5(content).hexdigest()) for name, content in zipped.items()]
+    resources = [(name, md5(content)) for name, content in zipped.items()]
+    for (_, packed), content in zip(resources, raw.values(), strict=True):
+        monkeypatch.setitem(UNPACKED, packed, md5(content))
     monkeypatch.setattr(torchvision.datasets.MNIST, "resources", resources)
     monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [])
     monkeypatch.setattr(fetch, "TIMEOUT", 0.5)
@@ -69,6 +72,10 @@ def archives(raw: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> dict[str
 def mirror(archives: dict[str, bytes]) -> Iterator[Mirror]:
     with serve(archives) as server:
         yield server
+
+
+def md5(content: bytes) -> str:
+    return hashlib.md5(content).hexdigest()
 
 
 def files_in(root: Path) -> dict[str, bytes]:
@@ -196,6 +203,69 @@ def test_a_folder_is_a_source(
     assert "MD5" in warning
 
 
+FORMS = {
+    "unpacked": "{stem}",
+    "Kaggle's": "{kaggle}",
+    "Kaggle's folders": "{stem}/{stem}",
+    "torchvision's root": "MNIST/raw/{stem}.gz",
+    "torchvision's root, unpacked": "MNIST/raw/{stem}",
+    "torchvision's raw": "raw/{stem}.gz",
+    "other names": "a copy of {index}",
+    "a URL": "{stem}.gz",
+}
+"""Names that raw files have in a folder."""
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_folder_may_have_the_files_in_another_form(
+    archives: dict[str, bytes], raw: dict[str, bytes], tmp_path: Path, form: str,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("MNIST_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "größe 1"
+    others = {f"MNIST/raw/{stem}": b"\0\0\x08 another data set" for stem in raw}
+    for index, (stem, content) in enumerate(raw.items()):
+        kaggle = stem.replace("-idx", ".idx")
+        name = FORMS[form].format(stem=stem, kaggle=kaggle, index=index)
+        others[name] = archives[f"{stem}.gz"] if name.endswith(".gz") else content
+    for name, content in others.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    source = folder.as_uri() if form == "a URL" else str(folder)
+    download("mnist", [source], tmp_path / "root")
+    assert files_in(tmp_path / "root") == raw
+    folder.rename(tmp_path / "elsewhere")
+    download("mnist", [source], tmp_path / "from the cache")
+    assert files_in(tmp_path / "from the cache") == raw
+    assert warnings(capsys) == []
+
+
+def test_a_folder_without_the_files_lists_what_it_has(
+    archives: dict[str, bytes], raw: dict[str, bytes], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    folder = tmp_path / "folder"
+
+    def problem() -> str:
+        with pytest.raises(UnavailableError) as caught:
+            download("mnist", [str(folder)], tmp_path / "root")
+        assert not isinstance(caught.value, UnreachableError), "no reason for the digits"
+        return str(caught.value)
+
+    folder.mkdir()
+    assert f"{FILE_NAMES[0]}.gz from {folder}: no file has its MD5" in problem()
+    assert "; found no files" in problem()
+    for name in (*(f"MNIST/raw/{number}.png" for number in range(10)), ".hidden", FILE_NAMES[1]):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    assert f"; found {FILE_NAMES[1]}, MNIST/raw/0.png, " in problem()
+    assert ", MNIST/raw/6.png and 3 more\n" in problem()
+    (folder / FILE_NAMES[0]).write_bytes(raw[FILE_NAMES[0]])
+    assert f"{FILE_NAMES[1]}.gz from {folder}: no file has its MD5, packed or unpack" in problem()
+    monkeypatch.delitem(UNPACKED, md5(archives[f"{FILE_NAMES[0]}.gz"]))
+    assert "no file has its MD5, which is known of the packed file only; found" in problem()
+
+
 @pytest.mark.parametrize("dataset", TORCHVISION)
 def test_the_files_of_a_dataset_are_in_the_order_of_the_parts(dataset: str) -> None:
     sites, files = remote_files(dataset)
@@ -255,6 +325,8 @@ WRONG = {
     "~nosuchuser/mnist": "there is no such folder",
     "mnist\0": "there is no such folder",
     "ftp://127.0.0.1/mnist": EXPECTED,
+    "file://host/mnist": EXPECTED,
+    "file:///no%20where": "there is no such folder",
     "http:///x": EXPECTED,
     "http://[::1": EXPECTED,
     "http://exa mple/": EXPECTED,
@@ -284,7 +356,7 @@ def no_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def reason_of(source: str, capsys: pytest.CaptureFixture[str], root: Path) -> str:
     """The only warning about a source, which must be one line."""
-    with pytest.raises(UnreachableError):
+    with pytest.raises(UnavailableError):
         download("mnist", [source], root)
     (warning,) = warnings(capsys)
     return warning
@@ -361,7 +433,8 @@ def test_mnist_becomes_a_root_that_torchvision_opens(mnist_mirror: str, tmp_path
     (root / "left from before").touch()
     download("mnist", [mnist_mirror], root)
     assert {path.name for path in root.iterdir()} == {"MNIST", "dataset.json"}
-    assert set(files_in(root)) == set(FILE_NAMES)
+    contents = {f"{name}.gz": md5(content) for name, content in files_in(root).items()}
+    assert contents == {name: UNPACKED[packed] for name, packed in remote_files("mnist")[1]}
     for train, length in ((True, 60000), (False, 10000)):
         assert len(torchvision.datasets.MNIST(root, train=train, download=False)) == length
 
@@ -370,5 +443,5 @@ def test_the_files_of_another_dataset_are_refused(
     mnist_mirror: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torchvision.datasets.KMNIST, "mirrors", [])
-    with pytest.raises(UnavailableError, match="the MD5 of the file is wrong"):
+    with pytest.raises(UnavailableError, match="no file has its MD5"):
         download("kmnist", [mnist_mirror], tmp_path / "root")

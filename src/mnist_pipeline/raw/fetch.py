@@ -15,6 +15,7 @@ from urllib.request import Request, urlopen
 from tqdm import tqdm
 
 from .cache import DISK_FULL, md5_of
+from .folders import find_raw_file, folder_of
 
 TIMEOUT = 10
 """Seconds without a byte after which a connection has failed, to each address of a host."""
@@ -26,7 +27,7 @@ WAITS = (1, 2)
 class SourceError(Exception):
     """A source does not provide a file.
 
-    `answered`: it could be reached, and sent other content or an HTTP status below 500.
+    `answered`: it is there and has other content, or sent an HTTP status below 500.
     """
 
     def __init__(self, source: str, name: str, reason: str, answered: bool) -> None:
@@ -34,26 +35,19 @@ class SourceError(Exception):
         self.answered = answered
 
 
-def fetch(source: str, name: str, md5: str, path: Path) -> None:
-    """Write the file `name` of a source to `path`, and verify it.
+def fetch(source: str, name: str, md5: str, path: Path) -> Path:
+    """Write the archive `name` of a source to `path`, verify it, and return its path.
 
-    What may pass is tried again: an HTTP status of 500 and more, a connection that is silent, reset
-    or closed early. Raises SourceError; OSError if the disk is full.
+    If a folder has only its content, that is written, beside `path` and without .gz.
+    Raises SourceError; OSError if the disk is full.
     """
-    for tries, wait in enumerate((0, *WAITS), 1):
-        time.sleep(wait)
-        try:
-            _copy(source, name, path)
-            break
-        except (OSError, ValueError, HTTPException) as error:
-            if isinstance(error, OSError) and error.errno in DISK_FULL:
-                raise
-            if tries > len(WAITS) or not _may_pass(error):
-                reason = _reason(error) + f" (after {tries} tries)" * (tries > 1)
-                answered = isinstance(error, HTTPError) and error.code < 500
-                raise SourceError(source, name, reason, answered) from None
+    folder = folder_of(source)
+    if folder is not None:
+        return _copy(source, folder, name, md5, path)
+    _download(source, name, path)
     if md5_of(path) != md5:
         raise SourceError(source, name, "the MD5 of the file is wrong", answered=True)
+    return path
 
 
 def shown(source: str) -> str:
@@ -63,19 +57,46 @@ def shown(source: str) -> str:
     return hidden if hidden.isprintable() else ascii(hidden)
 
 
-def _copy(source: str, name: str, path: Path) -> None:
-    """Write a file of a source to `path`, with a progress bar on a terminal.
+def _copy(source: str, folder: str, name: str, md5: str, path: Path) -> Path:
+    """Copy an archive, or its content, from a folder. Raises SourceError, OSError as `fetch`."""
+    is_there = os.path.isdir(folder)  # noqa: PTH112
+    try:
+        if not is_there:
+            raise FileNotFoundError("there is no such folder")
+        found, is_unpacked = find_raw_file(Path(folder), name, md5)
+        return Path(shutil.copyfile(found, path.with_suffix("") if is_unpacked else path))
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise
+        raise SourceError(source, name, _reason(error), answered=is_there) from None
+
+
+def _download(source: str, name: str, path: Path) -> None:
+    """Write a file of a URL prefix to `path`. Raises SourceError, OSError as `fetch`.
+
+    What may pass is tried again: an HTTP status of 500 and more, a connection that is silent, reset
+    or closed early.
+    """
+    for tries, wait in enumerate((0, *WAITS), 1):
+        time.sleep(wait)
+        try:
+            _read(f"{source.rstrip('/')}/{name}", name, path)
+            break
+        except (OSError, ValueError, HTTPException) as error:
+            if isinstance(error, OSError) and error.errno in DISK_FULL:
+                raise
+            if tries > len(WAITS) or not _may_pass(error):
+                reason = _reason(error) + f" (after {tries} tries)" * (tries > 1)
+                answered = isinstance(error, HTTPError) and error.code < 500
+                raise SourceError(source, name, reason, answered) from None
+
+
+def _read(url: str, name: str, path: Path) -> None:
+    """Write the file at a URL to `path`, with a progress bar on a terminal.
 
     Raises OSError, ValueError or HTTPException.
     """
-    if "://" not in source:
-        folder = os.path.expanduser(source)  # noqa: PTH111, which raises for ~nobody
-        if not os.path.isdir(folder):  # noqa: PTH112
-            raise FileNotFoundError("there is no such folder")
-        shutil.copyfile(os.path.join(folder, name), path)  # noqa: PTH118
-        return
-    request = _request(f"{source.rstrip('/')}/{name}")
-    with urlopen(request, timeout=TIMEOUT) as answer, path.open("wb") as file:
+    with urlopen(_request(url), timeout=TIMEOUT) as answer, path.open("wb") as file:
         length = getattr(answer, "length", None)  # FTP, to which a redirect may lead, has none
         with tqdm.wrapattr(file, "write", length, desc=name, disable=None) as written:
             shutil.copyfileobj(answer, written)

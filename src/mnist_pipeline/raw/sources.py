@@ -15,6 +15,7 @@ from ..common.files import sha256, temporary_path, write_json
 from ..common.settings import OneOf, Settings
 from .cache import Cache
 from .fetch import SourceError, fetch
+from .folders import UNPACKED
 from .idx import PARTS
 
 TORCHVISION = {
@@ -146,11 +147,12 @@ def _fetch(dataset: str, mirrors: Sequence[str], root: Path) -> tuple[list[str],
 
 
 def _unpack_cached(cache: Cache, name: str, md5: str, folder: Path) -> bool:
-    """Unpack a file from the cache into `folder`; return whether the cache has it."""
-    found = cache.get(md5, folder / name)
-    if found:
-        _unpack(folder / name)
-    return found
+    """Write the content of a file from the cache to `folder`; return whether the cache has it."""
+    archive = folder / name
+    if cache.get(md5, archive):
+        _unpack(archive)
+        return True
+    return md5 in UNPACKED and cache.get(UNPACKED[md5], archive.with_suffix(""))
 
 
 def _fetch_from(source: str, missing: list[tuple[str, str]], folder: Path, cache: Cache) -> None:
@@ -160,9 +162,12 @@ def _fetch_from(source: str, missing: list[tuple[str, str]], folder: Path, cache
     """
     while missing:
         name, md5 = missing[0]
-        fetch(source, name, md5, folder / name)
-        cache.put(md5, folder / name)
-        _unpack(folder / name)
+        fetched = fetch(source, name, md5, folder / name)
+        if fetched.name == name:
+            cache.put(md5, fetched)
+            _unpack(fetched)
+        else:
+            cache.put(UNPACKED[md5], fetched)
         missing.pop(0)
 
 
