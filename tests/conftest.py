@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # What the tests start from, whatever is chosen in params.yaml.
 CHOSEN = {
-    "dataset": "mnist", "folder": "data/none", "picture": "glyph",
+    "dataset": "mnist", "folder": "data/none", "arrays": "data/none", "picture": "glyph",
     "model": "mlp", "optimizer": "sgd",
 }  # fmt: skip
 

@@ -17,6 +17,7 @@ import yaml
 from _cores import cores
 
 from mnist_pipeline.common.errors import UserError, run_script
+from mnist_pipeline.raw.sources import OWN_DATA
 
 
 def main() -> None:
@@ -48,7 +49,7 @@ def main() -> None:
     with Repo(str(ROOT)) as repo:
         queue = repo.experiments.celery_queue
         for entry in queue.iter_queued():
-            check_pictures(entry.name or entry.stash_rev[:7], entry.stash_rev)
+            check_data(entry.name or entry.stash_rev[:7], entry.stash_rev)
         spawn_worker = queue._spawn_worker
 
         def spawn_worker_with_share(number: int) -> None:
@@ -60,18 +61,20 @@ def main() -> None:
     print(f"Started {started} worker{'s' * (started != 1)}")
 
 
-def check_pictures(name: str, commit: str) -> None:
-    """Warn of pictures of the experiment `name` that its copy, a commit, will not have."""
-    settings = run_git("show", f"{commit}:./params.yaml").stdout
-    folder = Path(yaml.safe_load(settings)["folder"])
-    tracked = [folder, *(Path(f"{path}.dvc") for path in (folder, *folder.parents[:-1]))]
-    if not folder.is_absolute() and all(
-        run_git("cat-file", "-e", f"{commit}:./{path.as_posix()}").returncode for path in tracked
-    ):
-        print(
-            f"warning: experiment {name}: folder: {not_copied(str(folder))},"
-            f" or queue it with --copy-paths {folder}"
-        )
+def check_data(name: str, commit: str) -> None:
+    """Warn of data of the user that the copy of the experiment `name`, a commit, will not have."""
+    settings = yaml.safe_load(run_git("show", f"{commit}:./params.yaml").stdout)
+    for setting in OWN_DATA:
+        data = Path(settings[setting])
+        tracked = [data, *(Path(f"{path}.dvc") for path in (data, *data.parents[:-1]))]
+        if not data.is_absolute() and all(
+            run_git("cat-file", "-e", f"{commit}:./{path.as_posix()}").returncode
+            for path in tracked
+        ):
+            print(
+                f"warning: experiment {name}: {setting}: {not_copied(str(data))},"
+                f" or queue it with --copy-paths {data}"
+            )
 
 
 def run_git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
@@ -79,11 +82,11 @@ def run_git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True)
 
 
-def not_copied(folder: str) -> str:
-    """Why pictures in a folder of the workspace are missing in an experiment, and what helps."""
+def not_copied(path: str) -> str:
+    """Why data in the workspace are missing in an experiment, and what helps."""
     return (
-        f"{folder} is tracked by neither Git nor DVC, so experiments do not have it; set its"
-        f" absolute path, or run: dvc add {folder} && git add {folder}.dvc"
+        f"{path} is tracked by neither Git nor DVC, so experiments do not have it; set its"
+        f" absolute path, or run: dvc add {path} && git add {path}.dvc"
     )
 
 

@@ -41,7 +41,7 @@ from extras._clone import Clone, call
 from mnist_pipeline.common.errors import UserError, run_script
 from mnist_pipeline.common.settings import ConflictError, Settings, read_settings
 from mnist_pipeline.common.yamlfiles import ParamsError, explain, read_yaml
-from mnist_pipeline.raw.sources import DownloadSettings
+from mnist_pipeline.raw.sources import OWN_DATA, DownloadSettings
 from mnist_pipeline.splits.read import PreprocessSettings
 from mnist_pipeline.training.settings import TrainSettings
 
@@ -99,7 +99,7 @@ def main() -> None:
     try:
         storage = open_storage(options.storage)
         with clones_folder() as folder:
-            clones = make_clones(folder, options.workers, params.folder)
+            clones = make_clones(folder, options.workers, params)
             Search(space, params, storage, clones).optimize(options.trials)
     except DATABASE_ERRORS as error:  # without the URL, which may hold a password
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
@@ -175,10 +175,10 @@ def clones_folder() -> Iterator[Path]:
             shutil.rmtree(own, ignore_errors=True)
 
 
-def make_clones(folder: Path, num_workers: int, pictures: str) -> list[Clone]:
+def make_clones(folder: Path, num_workers: int, params: Params) -> list[Clone]:
     """A clone of the workspace's state for each worker; the first one has preprocessed the data.
 
-    Raises UserError: a clone has no `pictures`, the folder that params.yaml names.
+    Raises UserError: a clone does not have the data that params.yaml names.
     """
     # The workspace as DVC takes it for an experiment: tracked files with their changes.
     changed = call(ROOT, "git", "status", "--porcelain", "--untracked-files=no")
@@ -186,8 +186,10 @@ def make_clones(folder: Path, num_workers: int, pictures: str) -> list[Clone]:
     clones = [
         Clone(folder / str(number), base, share) for number, share in enumerate(shares(num_workers))
     ]
-    if not (clones[0].folder / pictures).exists():
-        raise UserError(f"folder: {not_copied(pictures)}")
+    for setting in OWN_DATA:
+        path = getattr(params, setting)
+        if not (clones[0].folder / path).exists():
+            raise UserError(f"{setting}: {not_copied(path)}")
     clones[0].dvc("repro", "preprocess")  # once; the other clones find it in the run cache
     return clones
 
@@ -271,9 +273,7 @@ class Search:
         try:
             loss = run_trial(clone, f"{self.name}-{trial.number}", settings)
             if self.name != f"search-{fingerprint(clone)}":
-                raise UserError(
-                    "folder: the pictures have changed since the search began; start another"
-                )
+                raise UserError("the data have changed since the search began; start another")
         except UserError as error:
             outcome = "pruned" if isinstance(error, ConflictError) else "failed"
             print(f"trial {trial.number} {outcome}: {error}: {' '.join(settings)}")
@@ -330,7 +330,7 @@ def open_storage(url: str, retries: int = 2) -> RDBStorage:
 def fingerprint(clone: Clone) -> str:
     """Digest of what the trials of a study have in common: code, packages, params, space, data.
 
-    The data is what DVC has recorded of the stage that reads it, wherever the pictures are.
+    The data is what DVC has recorded of the stage that reads it, wherever it is.
     """
     paths = ("src", "stages", "dvc.yaml", "requirements.lock", "params.yaml", SPACE)
     code = call(ROOT, "git", "rev-parse", *(f"{clone.base}:./{path}" for path in paths))

@@ -26,7 +26,7 @@ from dvc.repo import Repo
 from dvc.repo.experiments.exceptions import UnresolvedExpNamesError
 from dvc.repo.experiments.executor.base import BaseExecutor
 from dvc.repo.experiments.queue.base import QueueEntry
-from workers import check_pictures
+from workers import check_data
 
 from extras._clone import Clone, call
 from mnist_pipeline.common.errors import UserError, run_script
@@ -63,7 +63,7 @@ def submit(queue: dict[str, QueueEntry], options: list[str]) -> None:
     if not queue:
         raise UserError("the queue is empty; 'dvc exp run --queue' adds an experiment")
     for name, entry in queue.items():
-        check_pictures(name, entry.stash_rev)
+        check_data(name, entry.stash_rev)
         log = JOBS / f"{name}.log"
         if name in jobs:
             print(f"{name}: job {jobs[name]} waits or runs")

@@ -95,6 +95,9 @@ def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path, spelling: str) -> No
         ({"picture": "foto"}, "one of glyph, photo; did you mean photo?"),
         ({"folder": "images"}, "dataset: folder needs a folder of pictures, and any other dataset"),
         ({"dataset": "folder"}, "found dataset: folder, folder: data/none"),
+        ({"arrays": "a.npz"}, "dataset: arrays needs a .npz or .csv file, and any other dataset"),
+        ({"dataset": "arrays"}, "found dataset: arrays, arrays: data/none"),
+        ({"arrays": "~nosuchuser/a.npz"}, ": DVC knows no ~"),
         ({"folder": "~nosuchuser/pictures"}, ": DVC knows no ~"),  # Windows has a home for anybody
         ({"pictures__photo__image_size": 4}, "photo.image_size: found 4, expected greater"),
         ({"pictures__photo__channels": 4}, "photo.channels: found 4, expected one of 1, 3"),

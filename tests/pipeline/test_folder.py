@@ -111,6 +111,9 @@ def test_pictures_that_an_experiment_would_not_have_are_named(clone: Project) ->
     sentence = "folder: shapes is tracked by neither Git nor DVC"
     settings = ["-S", "dataset=folder", "-S", "folder=shapes"]
     clone.dvc("exp", "run", "--queue", "--name", "relative", *settings)
+    (clone.folder / "a.npz").touch()
+    settings = ["-S", "dataset=arrays", "-S", "arrays=a.npz"]
+    clone.dvc("exp", "run", "--queue", "--name", "file", *settings)
     write_pictures(clone.folder / "tracked/shapes", NAMES, 2)
     clone.dvc("add", "tracked")
     clone.run("git", "add", "tracked.dvc", ".gitignore")
@@ -120,6 +123,7 @@ def test_pictures_that_an_experiment_would_not_have_are_named(clone: Project) ->
     clone.dvc("queue", "stop", "--kill")
     log = (clone.folder / "log").read_text()
     assert f"warning: experiment relative: {sentence}" in log
+    assert "warning: experiment file: arrays: a.npz is tracked by neither Git nor DVC" in log
     assert "experiment below" not in log
 
 

@@ -45,7 +45,7 @@ DVC_YAML = """
 stages:
   preprocess:
     cmd: echo nothing
-    deps: [stages/preprocess.py, "${folder}"]
+    deps: [stages/preprocess.py, "${folder}", "${arrays}"]
   train:
     cmd: python stages/train.py
     deps: [stages/train.py]
@@ -244,10 +244,14 @@ def test_other_data_or_packages_begin_another_study(clone: Project, tmp_path: Pa
     studies = [study()]
     (tmp_path / "shapes/三/1.png").unlink()
     studies.append(study())
+    path = tmp_path / "a.npz"
+    path.write_text("not read by this study's stages")
+    project.set_params(dataset="arrays", folder="data/none", arrays=str(path))
+    studies.append(study())
     with (project.folder / "requirements.lock").open("a") as lock:
         lock.write("# other packages\n")
     studies.append(study())
-    assert len(set(studies)) == 3
+    assert len(set(studies)) == 4
     assert all(each.endswith(" 0") for each in studies)
     assert study() == f"{studies[-1][:-1]}1", "the same"
 
@@ -259,7 +263,7 @@ def test_pictures_that_change_during_a_search(clone: Project, tmp_path: Path) ->
     write_pictures(tmp_path / "shapes", NAMES, 2)
     project.set_params(dataset="folder", folder=str(tmp_path / "shapes"))
     output = project.run("make", "search", status=2)
-    assert "trial 1 failed: folder: the pictures have changed since the search began" in output
+    assert "trial 1 failed: the data have changed since the search began" in output
 
 
 def test_three_failed_trials_in_a_row_end_a_search(clone: Project) -> None:

@@ -26,37 +26,47 @@ TORCHVISION = {
 }
 """Datasets in MNIST's format and their classes in torchvision.datasets."""
 
-DATASETS = {**TORCHVISION, "digits": None, "folder": None}
+OWN_DATA = {"folder": "a folder of pictures", "arrays": "a .npz or .csv file"}
+"""Datasets of the user, each the name of the setting that has its path, and what is there."""
+
+DATASETS = {**TORCHVISION, "digits": None, **dict.fromkeys(OWN_DATA)}
 """All datasets; those without a class need no download, and `preprocess` reads them."""
 
-NO_FOLDER = "data/none"
-"""Value of `folder` when the dataset is not a folder: a file that never changes."""
+NO_DATA = "data/none"
+"""Value of `folder` and `arrays` when the dataset is another: a file that never changes."""
 
 
-def check_folder(folder: str) -> str:
+def check_path(path: str) -> str:
     """Refuse ~: DVC takes the path as it is written, and looks for a folder of this name."""
-    home = os.path.expanduser(folder)  # noqa: PTH111, which raises for ~nobody
-    if folder.startswith("~"):
-        expected = "a path without ~" if home == folder else home
+    home = os.path.expanduser(path)  # noqa: PTH111, which raises for ~nobody
+    if path.startswith("~"):
+        expected = "a path without ~" if home == path else home
         raise PydanticCustomError("home", "{expected}: DVC knows no ~", {"expected": expected})
-    return folder
+    return path
+
+
+OwnPath = Annotated[str, Field(min_length=1), AfterValidator(check_path)]
 
 
 class DatasetSettings(Settings):
     """Where images come from; the first stage refuses what a later one cannot use."""
 
     dataset: Annotated[str, OneOf(DATASETS)]
-    folder: Annotated[str, Field(min_length=1), AfterValidator(check_folder)]
+    folder: OwnPath
+    arrays: OwnPath
 
     @model_validator(mode="after")
-    def _folder_needs_dataset_folder(self) -> "DatasetSettings":
-        if (self.dataset == "folder") == (self.folder == NO_FOLDER):
-            raise PydanticCustomError(
-                "conflict",
-                "dataset: folder needs a folder of pictures, and any other dataset folder:"
-                " {none}; found dataset: {dataset}, folder: {folder}",
-                {"none": NO_FOLDER, "dataset": self.dataset, "folder": self.folder},
-            )
+    def _each_path_needs_its_dataset(self) -> "DatasetSettings":
+        for name, expected in OWN_DATA.items():
+            path = getattr(self, name)
+            if (self.dataset == name) == (path == NO_DATA):
+                raise PydanticCustomError(
+                    "conflict",
+                    "dataset: {name} needs {expected}, and any other dataset {name}: {none};"
+                    " found dataset: {dataset}, {name}: {path}",
+                    {"name": name, "expected": expected, "none": NO_DATA}
+                    | {"dataset": self.dataset, "path": path},
+                )
         return self
 
 

@@ -15,10 +15,11 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class DecodedDataset:
-    """What the splits are made from; validation images are taken from `train`."""
+    """What the splits are made from; without `validation`, its images are taken from `train`."""
 
     name: str
     classes: list[str]
     picture: str  # what the images were made from, glyph or photo
     train: LabelledImages
     test: LabelledImages
+    validation: LabelledImages | None = None

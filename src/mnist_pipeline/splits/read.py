@@ -7,6 +7,7 @@ from pydantic import Field
 
 from ..common.settings import Blocks, OneOf
 from ..raw.sources import DatasetSettings
+from .arrays import read_arrays
 from .decoded import DecodedDataset
 from .digits import read_digits
 from .folders import PICTURES, read_folder
@@ -22,14 +23,16 @@ class PreprocessSettings(DatasetSettings):
 
 
 def read_dataset(settings: PreprocessSettings, root: Path) -> DecodedDataset:
-    """Read the dataset of a project in `root`: its data/raw, its folder or the embedded digits.
+    """Read the dataset of a project in `root`: its data/raw, folder, arrays or the embedded digits.
 
-    Raises UserError: files are missing or damaged, or pictures cannot be used.
+    Raises UserError: files are missing or damaged, or pictures or arrays cannot be used.
     """
     if settings.dataset == "folder":
         folder, scratch = root / settings.folder, root / "data/processed"
         scratch.mkdir(parents=True, exist_ok=True)
         return read_folder(folder, settings.picture, settings.block("picture"), scratch)
+    if settings.dataset == "arrays":
+        return read_arrays(root / settings.arrays, settings.picture)
     if settings.dataset == "digits":
         return read_digits()
     return read_raw(root / "data/raw", settings.dataset)

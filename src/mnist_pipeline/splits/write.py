@@ -52,16 +52,21 @@ def write_splits(
     `folder`/dataset.json holds the name, the class names, mean and standard deviation of the
     training pixels in [0, 1], the shape [C, H, W] of an image, and what it was made from.
     """
-    train, validation = stratified_split(dataset.train.labels, validation_fraction)
+    fraction = 0 if dataset.validation else validation_fraction
+    train, validation = stratified_split(dataset.train.labels, fraction)
     mean, std = pixel_statistics(dataset.train.images, train)
-    test = np.arange(len(dataset.test.labels))
-    indices_of = {"train": train, "validation": validation, "test": test}
+    splits = {
+        "train": (dataset.train, train),
+        "validation": (dataset.train, validation),
+        "test": (dataset.test, np.arange(len(dataset.test.labels))),
+    }
+    if dataset.validation:
+        splits["validation"] = (dataset.validation, np.arange(len(dataset.validation.labels)))
     labels, digests = {}, {}
-    for name, indices in indices_of.items():
-        split = dataset.test if name == "test" else dataset.train
+    for name, (split, indices) in splits.items():
         save_rows(folder / name / "images.npy", split.images, indices)
         save_rows(folder / name / "labels.npy", split.labels, indices)
-        if name != "validation" or validation_fraction:
+        if name != "validation" or fraction or dataset.validation:
             labels[name] = split.labels[indices]
             digests[name] = image_digests(split.images, indices)
     info = {
@@ -75,7 +80,7 @@ def write_splits(
     write_json(folder / "dataset.json", info)
     for doubt in doubts(labels, digests, dataset.classes):
         print(f"warning: {doubt}", file=sys.stderr)
-    return {name: len(indices) for name, indices in indices_of.items()}
+    return {name: len(indices) for name, (_, indices) in splits.items()}
 
 
 def pixel_statistics(images: np.ndarray, indices: np.ndarray) -> tuple[float, float]:
