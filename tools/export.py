@@ -13,7 +13,6 @@ from pathlib import Path
 
 from _tool import ROOT
 
-import onnxruntime
 import torch
 
 from mnist_pipeline.common.errors import UserError, run_script
@@ -70,6 +69,8 @@ def export(classifier: Classifier, spec: ModelSpec, path: Path) -> None:
 @torch.no_grad()
 def compare(classifier: Classifier, path: Path, images: torch.Tensor) -> tuple[int, float]:
     """Number of differing predictions, and the largest difference of a probability."""
+    import onnxruntime  # --help needs no package of this tool
+
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     differing, largest = 0, 0.0
     for batch in images.split(BATCH_SIZE):

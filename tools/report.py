@@ -21,9 +21,7 @@ from typing import Any, NamedTuple
 
 from _tool import ROOT
 
-import jinja2
 import pandas as pd
-import vl_convert
 from _classes import shorten
 from _significance import wilson_interval
 from PIL import Image
@@ -66,6 +64,8 @@ def main() -> None:
     parser.add_argument("--base", default="HEAD", help="commit to compare with (default: HEAD)")
     arguments = parser.parse_args()
     timeout, base = arguments.timeout, arguments.base
+    import jinja2  # --help needs no package of this tool
+
     with tempfile.TemporaryDirectory() as folder:
         commands = [
             ("plots diff", base, "--json", "--out", folder),
@@ -137,6 +137,8 @@ def accuracy_interval() -> tuple[float, float] | None:
 
 def svg(spec: Mapping[str, Any]) -> str:
     """Convert a Vega-Lite plot to SVG; ids in it are unique within the process."""
+    import vl_convert
+
     return vl_convert.vegalite_to_svg(dict(spec), vl_version="5.21", config=VEGA_CONFIG)
 
 

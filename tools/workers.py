@@ -22,11 +22,11 @@ from mnist_pipeline.raw.sources import OWN_DATA
 
 def main() -> None:
     """Start the workers that are not running yet. Raises UserError: no Git, or a shallow clone."""
-    from dvc.repo import Repo  # slow to import, and who imports `shares` may not need it
-
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("workers", type=int, help="experiments that run at a time")
     num_workers = parser.parse_args().workers
+    from dvc.repo import Repo  # slow to import, and who imports `shares` may not need it
+
     if num_workers < 1:
         raise UserError(f"workers: found {num_workers}, expected a positive integer")
     if not str(ROOT).isascii() or {"#", "?"} & set(str(ROOT)):

@@ -16,18 +16,19 @@ import time
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
 from _tool import ROOT
 
-import psutil
 import yaml
-from torch.utils.tensorboard import SummaryWriter
 from workers import run_git
 
 from mnist_pipeline.common.errors import UserError, run_script
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 HOST = "127.0.0.1"
 HISTORY, PARAMS, TEST = "metrics/history.csv", "params.yaml", "metrics/test.json"
@@ -104,6 +105,8 @@ def find_runs() -> dict[str, Run]:
 
 def running() -> dict[Path, str]:
     """The folders in which experiments run, the project or copies of it, with their names."""
+    import psutil
+
     folders = {}
     for process in psutil.process_iter(["cwd", "environ"]):
         variables = process.info["environ"] or {}
@@ -158,8 +161,10 @@ class Board:
             writer.flush()
             self.shown[name] = found, writer
 
-    def start(self, name: str, found: Run) -> SummaryWriter:
+    def start(self, name: str, found: Run) -> "SummaryWriter":
         """Begin with params, which one may edit while the run trains, and test metrics."""
+        from torch.utils.tensorboard import SummaryWriter
+
         writer = SummaryWriter(str(self.folder / name))
         test = {f"test/{key}": value for key, value in json.loads(found.test or "{}").items()}
         epochs = found.history.count("\n")

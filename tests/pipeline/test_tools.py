@@ -20,13 +20,14 @@ from mnist_pipeline.model.inference import inference_loader, predict_logits
 from mnist_pipeline.model.losses import LOSSES
 from mnist_pipeline.splits.batches import load_split
 
-from .project import Project
+from .project import BIN, Project
 
 PREDICTIONS = "metrics/predictions.csv"
 
 # One process, as imports take seconds; without docstrings, as PYTHONOPTIMIZE=2 may be set.
 HELP = """
 import pathlib, runpy, sys
+sys.modules |= dict.fromkeys(("jinja2", "onnxruntime", "vl_convert"))  # not installed
 for script in sys.argv[1:]:
     sys.argv, sys.path[0] = [script, "--help"], str(pathlib.Path(script).parent)
     try:
@@ -45,6 +46,15 @@ def test_every_tool_shows_its_help_and_does_nothing_else(clone: Project) -> None
     assert usages == [path.name for path in scripts]
     assert output.count("show this help message and exit") == len(scripts)
     assert clone.run("git", "status", "--short") == ""
+
+
+def test_a_tool_without_its_packages_says_what_installs_them(project: Project) -> None:
+    (project.folder / "tools/jinja2.py").write_text("import jinja3\n")
+    python = str(BIN / "python")  # a fork is no script of its own
+    output = project.run(python, "tools/report.py", "--base=nowhere", status=1)
+    assert output == (
+        "error: jinja3: no such package; 'make env' installs the packages of all tools and extras\n"
+    )
 
 
 def test_every_picture_is_answered_and_the_others_named(project: Project, tmp_path: Path) -> None:

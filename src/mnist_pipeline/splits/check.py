@@ -27,7 +27,7 @@ def _missing(labels: Mapping[str, np.ndarray], classes: Sequence[str]) -> Iterat
     counts = {name: np.bincount(each, minlength=len(classes)) for name, each in labels.items()}
     remarks = {
         "train": "which the model cannot learn",
-        "validation": "which have too few training images to spare one",
+        "validation": "which have too few training images to spare one, or came without",
         "test": "which the metrics leave out",
     }
     for name, count in counts.items():
