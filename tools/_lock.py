@@ -34,8 +34,8 @@ def read_lock(path: Path) -> Entries:
         entries[stage, "cmd", ""] = recorded["cmd"]
         for section in ("deps", "outs"):
             for entry in recorded.get(section, []):
-                if (stage, section, entry["path"]) in entries:
-                    raise UserError(f"dvc.lock: {stage}: found {entry['path']} twice")
+                if entries.get((stage, section, entry["path"]), entry) != entry:
+                    raise UserError(f"dvc.lock: {stage}: found two of {entry['path']}")
                 entries[stage, section, entry["path"]] = entry
         for params in recorded.get("params", {}).values():
             entries |= {(stage, "params", name): value for name, value in params.items()}

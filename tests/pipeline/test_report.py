@@ -47,7 +47,6 @@ def report(project: Project) -> str:
 
 
 def test_report_of_an_experiment_in_every_view(project: Project, browser: Browser) -> None:
-    before = project.read("metrics/test.json")["accuracy"]
     project.dvc("exp", "run", "-S", "optimizer=rmsprop", "--name", "other")
     low, high = interval(project)
     ids = re.findall(r' id="([^"]*)"', report(project))
@@ -75,7 +74,6 @@ def test_report_of_an_experiment_in_every_view(project: Project, browser: Browse
         accuracy = page.inner_text("#metrics .changed >> nth=0").split()
         assert accuracy[0] == "accuracy"
         assert " ".join(accuracy[3:6]) == f"{low:.4g} to {high:.4g}"
-        assert ("within" in accuracy) == (low <= before <= high)
         assert "main" in page.inner_text("#experiments .commit")
         assert "optimizer=rmsprop" in page.inner_text("#experiments")
         assert page.locator("#stages .state").all_inner_texts() == ["up to date"] * 4

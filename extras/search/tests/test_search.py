@@ -216,16 +216,16 @@ def test_two_clones_share_a_postgresql_server(clone: Project, tmp_path: Path) ->
     with postgresql.server() as url:
         logs = [tmp_path / "log", tmp_path / "another log"]
         searches = [
-            start(project, log, "TRIALS=10", f"STORAGE={url}")
+            start(project, log, "TRIALS=6", f"STORAGE={url}")
             for project, log in zip(clones, logs, strict=True)
         ]
         for search, log in zip(searches, logs, strict=True):
             assert search.wait(280) == 0, log.read_text()
         (name,) = optuna.get_all_study_names(url)
         trials = optuna.load_study(storage=url, study_name=name).trials
-    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 10
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 6
     run_by = [experiments_of(project).keys() for project in clones]
-    assert sorted([*run_by[0], *run_by[1]]) == list(range(10)), "each trial was run once"
+    assert sorted([*run_by[0], *run_by[1]]) == list(range(6)), "each trial was run once"
     assert all(run_by), "both clones ran some"
 
 
@@ -278,16 +278,15 @@ def test_three_failed_trials_in_a_row_end_a_search(clone: Project) -> None:
 
 def test_trials_whose_settings_do_not_fit_together_are_pruned(project: Project) -> None:
     project.install()
-    space = "optimizers.sgd.nesterov: [true, false]\noptimizers.sgd.momentum: [0.0, 0.9]\n"
+    space = "optimizers.sgd.nesterov: [false, true]\noptimizers.sgd.momentum: [0.0, 0.9]\n"
     project.set_params(optimizer="sgd", epochs=1)
     (project.folder / "extras/search/search.yaml").write_text(space)
     project.commit("a space")
-    output = project.run("make", "search", "TRIALS=4")
+    output = project.run("make", "search", "TRIALS=1")
     conflict = "pruned: optimizers.sgd: nesterov: true needs a momentum above 0: optimizers.sgd"
     assert conflict in output
     states = [trial.state for trial in trials_of(project)]
-    assert states.count(TrialState.COMPLETE) == 4
-    assert states.count(TrialState.PRUNED) == len(states) - 4 > 0
+    assert states == [TrialState.PRUNED, TrialState.COMPLETE]
 
 
 def test_settings_that_never_fit_together_end_a_search(
