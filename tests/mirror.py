@@ -41,7 +41,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        _, manner, name = self.path.split("/")
+        _, manner, name = self.path.partition("?")[0].split("/")
         self.server.requested[name] += 1
         content = self.server.files.get(name, b"")
         manner, _, times = manner.partition("-")

@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NoReturn
 from urllib.parse import quote
 
@@ -329,7 +330,7 @@ WRONG = {
     "file:///no%20where": "there is no such folder",
     "http:///x": EXPECTED,
     "http://[::1": EXPECTED,
-    "http://exa mple/": EXPECTED,
+    "http://exa mple/": "nowhere",
     "http://127.0.0.1:99999": EXPECTED,
     "http://127.0.0.1:0": EXPECTED,
     "http://127.0.0.1:port/": EXPECTED,
@@ -368,7 +369,7 @@ def test_a_source_that_cannot_be_is_told_in_one_line(
     source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     warning = reason_of(source, capsys, tmp_path / "root")
-    name = source if source.isprintable() else ascii(source)
+    name = (source if source.isprintable() else ascii(source)).replace("?ß", "?***")
     assert warning == f"warning: {FILE_NAMES[0]}.gz from {name}: {WRONG[source]}"
 
 
@@ -400,6 +401,7 @@ def test_a_password_opens_a_source_and_is_in_no_message(
     [
         "http://reader:s3cret@host/mnist", "https://s3cret@host/mnist",
         "http://reader:/s3cret@host/mnist", "http://reader:s3cret#@host", "ftp://a:s3cret@host",
+        "https://host/?sig=s3cret", "https://host/?sig=a@s3cret&b=/", "http://a:s3cret?s3cret@host",
         "http://reader:s3\ncret@host/", "reader:s3cret@host/mnist", "http://reader:a@s3cret@[::1",
     ],
 )  # fmt: skip
@@ -409,8 +411,58 @@ def test_no_message_holds_a_password(
     with pytest.raises(UnreachableError) as caught:
         download("mnist", [source], tmp_path / "root")
     messages = capsys.readouterr().err + str(caught.value)
-    assert "***@" in messages
+    assert "***" in messages
     assert "cret" not in messages
+
+
+def test_a_token_in_the_query_is_sent_for_every_file_and_not_shown(
+    mirror: Mirror, raw: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sources = [f"{mirror.url(manner)}?sig=s3cret" for manner in ("404", "good")]
+    download("mnist", sources, tmp_path / "root")
+    assert files_in(tmp_path / "root") == raw
+    (warning,) = warnings(capsys)
+    assert warning.endswith("/404?***: answered 404 Not Found")
+
+
+@pytest.mark.usefixtures("archives")
+@pytest.mark.parametrize(
+    "proxy", ["http://a:s3cret@host:port", "http://", "s3cret:port", "socks5://s3cret:1"]
+)
+def test_a_malformed_proxy_is_named_by_its_variable(
+    proxy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("http_proxy", proxy)
+    warning = reason_of("http://host/mnist", capsys, tmp_path / "root")
+    assert "the variable http_proxy is malformed, expected http://HOST:PORT" in warning
+    assert "s3cret" not in warning
+
+
+def test_a_host_of_many_dead_addresses_gets_a_bounded_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Timeouts of all tries are noted instead of waited for."""
+    clock = [0.0]
+    address = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 1))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [address] * 20)
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    time = SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep)
+    monkeypatch.setattr(fetch, "time", time)
+    monkeypatch.setenv("no_proxy", "*")
+
+    def urlopen(request: object, timeout: float) -> NoReturn:
+        assert timeout > 0
+        clock[0] += timeout * 21  # all addresses, the last of which accepts and is silent
+        raise TimeoutError
+
+    monkeypatch.setattr(fetch, "urlopen", urlopen)
+    with pytest.raises(fetch.SourceError):
+        fetch.fetch("http://host/mnist", "a.gz", "", tmp_path / "a.gz")
+    assert 30 < clock[0] <= fetch.PATIENCE
 
 
 def test_the_cache_is_where_the_system_keeps_caches(

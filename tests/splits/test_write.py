@@ -71,7 +71,7 @@ def pixels(split: str) -> LabelledImages:
         (
             "a1 b3 b4 c5", "a7 b8 c9", 0.5,
             ["no validation image of 2 of 3 classes, which have too few training images to spare"
-             " one: a, c"],
+             " one, or came without: a, c"],
         ),
         (
             "a1 a2 b3 b4", "a7", 0,

@@ -3,14 +3,16 @@
 import os
 import re
 import shutil
+import socket
 import string
 import time
 from base64 import b64encode
+from contextlib import suppress
 from http.client import HTTPException, IncompleteRead, InvalidURL
 from pathlib import Path
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, unquote_to_bytes, urlsplit
-from urllib.request import Request, urlopen
+from urllib.parse import SplitResult, quote, unquote_to_bytes, urlsplit
+from urllib.request import Request, getproxies, proxy_bypass, urlopen
 
 from tqdm import tqdm
 
@@ -18,7 +20,10 @@ from .cache import DISK_FULL, md5_of
 from .folders import find_raw_file, folder_of
 
 TIMEOUT = 10
-"""Seconds without a byte after which a connection has failed, to each address of a host."""
+"""Seconds without a byte after which a connection has failed."""
+
+PATIENCE = 60
+"""Seconds that a dead source may cost, with all addresses of its host and all tries."""
 
 WAITS = (1, 2)
 """Seconds before the second and the third try, after a failure that may pass."""
@@ -51,9 +56,12 @@ def fetch(source: str, name: str, md5: str, path: Path) -> Path:
 
 
 def shown(source: str) -> str:
-    """A source as messages name it: on one line, without the user name and password of a URL."""
+    """A source as messages name it: on one line, without a URL's user name, password and query."""
+    # An @ may belong to a token in the query, or a ? to a password.
+    source = re.sub(r"^(\w+://).*\?.*@.*", r"\1***", source, flags=re.DOTALL)
     # Up to the last @, as a password may hold unquoted letters that end a host: / ? # @
     hidden = re.sub(r"^(\w+://|(?=[^/]*:)).*@", r"\1***@", source, flags=re.DOTALL)
+    hidden = re.sub(r"(?<=://)([^?#]*[?#]).*", r"\1***", hidden, flags=re.DOTALL)
     return hidden if hidden.isprintable() else ascii(hidden)
 
 
@@ -77,26 +85,31 @@ def _download(source: str, name: str, path: Path) -> None:
     What may pass is tried again: an HTTP status of 500 and more, a connection that is silent, reset
     or closed early.
     """
+    deadline = time.monotonic() + PATIENCE
     for tries, wait in enumerate((0, *WAITS), 1):
         time.sleep(wait)
         try:
-            _read(f"{source.rstrip('/')}/{name}", name, path)
+            _read(source, name, path, deadline)
             break
         except (OSError, ValueError, HTTPException) as error:
             if isinstance(error, OSError) and error.errno in DISK_FULL:
                 raise
-            if tries > len(WAITS) or not _may_pass(error):
+            is_last = tries > len(WAITS) or time.monotonic() + WAITS[-1] > deadline
+            if is_last or not _may_pass(error):
                 reason = _reason(error) + f" (after {tries} tries)" * (tries > 1)
                 answered = isinstance(error, HTTPError) and error.code < 500
                 raise SourceError(source, name, reason, answered) from None
 
 
-def _read(url: str, name: str, path: Path) -> None:
-    """Write the file at a URL to `path`, with a progress bar on a terminal.
+def _read(source: str, name: str, path: Path, deadline: float) -> None:
+    """Write a file of a URL prefix to `path`, with a progress bar on a terminal.
 
     Raises OSError, ValueError or HTTPException.
     """
-    with urlopen(_request(url), timeout=TIMEOUT) as answer, path.open("wb") as file:
+    parts = urlsplit(source)
+    parts = parts._replace(path=f"{parts.path.rstrip('/')}/{name}", fragment="")
+    request, timeout = _request(parts), _timeout(parts, deadline)
+    with urlopen(request, timeout=timeout) as answer, path.open("wb") as file:
         length = getattr(answer, "length", None)  # FTP, to which a redirect may lead, has none
         with tqdm.wrapattr(file, "write", length, desc=name, disable=None) as written:
             shutil.copyfileobj(answer, written)
@@ -105,9 +118,30 @@ def _read(url: str, name: str, path: Path) -> None:
         raise ConnectionResetError(f"the answer ended after {found} of {length} bytes")
 
 
-def _request(url: str) -> Request:
+def _timeout(parts: SplitResult, deadline: float) -> float:
+    """Seconds for each address of the host that is asked, and for its answer, until the deadline.
+
+    Raises OSError: the host is unknown, or the variable that names a proxy is malformed.
+    """
+    proxy = (
+        "" if proxy_bypass(parts.netloc.rpartition("@")[2]) else getproxies().get(parts.scheme, "")
+    )
+    host = _host_of_proxy(proxy, f"{parts.scheme}_proxy") if proxy else parts.hostname
+    addresses = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return min(TIMEOUT, (deadline - time.monotonic()) / (len(addresses) + 2))
+
+
+def _host_of_proxy(proxy: str, variable: str) -> str:
+    """The host of a proxy. Raises URLError, without the value, which may hold a password."""
+    with suppress(ValueError):
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return parts.hostname
+    raise URLError(f"the variable {variable} is malformed, expected http://HOST:PORT")
+
+
+def _request(parts: SplitResult) -> Request:
     """A request for a URL, whose user name and password become a header. Raises ValueError."""
-    parts = urlsplit(url)
     login, _, host = parts.netloc.rpartition("@")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
         raise ValueError("not a URL of a file")
