@@ -82,11 +82,13 @@ def subtract_background(pixels: np.ndarray) -> np.ndarray:
     small = reduce(padded).round().astype(np.uint8)
     window = ImageFilter.MedianFilter(max(small.shape) | 1)
     low, high = np.empty_like(pixels), np.empty_like(pixels)
-    for channel in range(3):
+    grey = (pixels == pixels[..., :1]).all()
+    for channel in range(1 if grey else 3):  # the median of a large window takes long
         median = np.asarray(Image.fromarray(small[..., channel]).filter(window), np.float32)
         for bound, extreme in ((low, ndimage.minimum_filter), (high, ndimage.maximum_filter)):
             near = Image.fromarray(extreme(median, 3))
-            bound[..., channel] = near.resize(pixels.shape[1::-1], Image.Resampling.BILINEAR)
+            enlarged = near.resize(pixels.shape[1::-1], Image.Resampling.BILINEAR)
+            bound[..., channel:] = np.asarray(enlarged)[..., np.newaxis]
     background = np.clip(pixels, low, high)
     difference = pixels - background
     light = background.mean(2, keepdims=True)
@@ -132,10 +134,13 @@ def select(contrast: np.ndarray, lowest: float = 0, power: float = 1) -> list[np
     lowest = max(lowest, MIN_CONTRAST, noise)
     best: list[np.ndarray] = []
     best_score = 0.0
-    for threshold in np.geomspace(lowest, max(lowest, highest), THRESHOLDS):
-        drawings = group(smooth > threshold)
+    for threshold in np.geomspace(lowest, max(lowest, highest), THRESHOLDS)[::-1]:
+        mask = smooth > threshold
+        if threshold**power * int(mask.sum()) < best_score:  # even if all of it were drawings
+            continue
+        drawings = group(mask)
         score = threshold**power * sum(int(drawing.sum()) for drawing in drawings)
-        if score > best_score:
+        if score >= best_score:
             best, best_score = drawings, score
     return best
 

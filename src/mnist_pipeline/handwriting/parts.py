@@ -118,7 +118,8 @@ def find_parts(mask: np.ndarray, gap: float = 0) -> tuple[np.ndarray, list[Part]
     Gaps of up to twice `gap` pixels do not separate parts.
     """
     side = max(mask.shape)
-    labels, count = ndimage.label(ndimage.maximum_filter(mask, 2 * int(gap) + 1), EIGHT)
+    bridged = ndimage.maximum_filter(mask, 2 * int(gap) + 1) if gap >= 1 else mask
+    labels, count = ndimage.label(bridged, EIGHT)
     labels[~mask] = 0
     areas, contacts = (
         np.bincount(pixels.ravel(), minlength=count + 1).tolist()
