@@ -14,8 +14,8 @@ from pathlib import Path
 from _tool import ROOT
 
 import yaml
-from _cores import cores
 
+from mnist_pipeline.common.cores import cores
 from mnist_pipeline.common.errors import UserError, run_script
 from mnist_pipeline.raw.sources import OWN_DATA
 

@@ -3,21 +3,17 @@
 import json
 import platform
 import re
-import sys
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "tools"))
-
-from _tool import ROOT
-
 import torch
-from _cores import cores
 
+from mnist_pipeline.common.cores import cores
 from mnist_pipeline.common.files import write_json
 
+ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "extras/benchmarks/results.json"
 SPEED_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 """Instruction sets that decide how fast float32 and bfloat16 are, as /proc/cpuinfo spells them."""

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 from io import BytesIO
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mnist_pipeline.common import cores
 from mnist_pipeline.common.errors import UserError
 from mnist_pipeline.handwriting.decode import FORMATS, PictureError
 from mnist_pipeline.handwriting.photos import read_photo
@@ -147,6 +149,39 @@ def test_whatever_goes_wrong_in_a_picture_it_is_named(
     first, *lines = problem(tmp_path).splitlines()
     assert first == "4 pictures cannot be used:"
     assert f"  {tmp_path / 'b/2.png'}: cannot be converted (IndexError: of 2.png)" in lines
+
+
+@pytest.fixture
+def two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Convert small folders, too, by two processes."""
+    monkeypatch.setattr(cores, "MANY", 1)
+    monkeypatch.setattr(cores, "cores", lambda: 2)
+
+
+def test_two_processes_convert_as_one_does(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    write(tmp_path / "good", *(f"{name}/{n}.png" for name in "ab" for n in range(40)))
+    write(tmp_path / "bad", *(f"{name}/{n}.png" for name in "ab" for n in range(20)))
+    for name in ("a/7.png", "a/zero.png", "b/12.png"):
+        (tmp_path / "bad" / name).write_bytes(b"")
+    alone = read(tmp_path / "good"), problem(tmp_path / "bad")
+    request.getfixturevalue("two_processes")
+    assert (read(tmp_path / "good"), problem(tmp_path / "bad")) == alone
+
+
+def killed(path: Path, **settings: object) -> np.ndarray:
+    os.kill(os.getpid(), signal.SIGTERM)
+    raise AssertionError
+
+
+@pytest.mark.usefixtures("two_processes")
+def test_a_killed_process_is_an_error_that_says_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, *(f"{name}/{n}.png" for name in "ab" for n in "12"))
+    monkeypatch.setitem(PICTURES, "photo", killed)
+    message = problem(tmp_path)
+    assert message.startswith(f"{tmp_path}: a process that converts pictures was killed")
+    assert "Free memory, or use fewer cores" in message
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -1,6 +1,7 @@
 """A folder of pictures with one sub-folder per class, as glyphs in MNIST's form or as photos."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -10,6 +11,8 @@ import numpy as np
 from pydantic import Field
 from tqdm import tqdm
 
+from ..common.cores import map_on_cores
+from ..common.errors import UserError
 from ..handwriting.decode import PictureError
 from ..handwriting.glyphs import read_glyph
 from ..handwriting.photos import read_photo
@@ -47,7 +50,8 @@ def read_folder(
     `folder` holds either train/ and test/, each with one sub-folder per class, or the class folders
     themselves, which are then split the same way in every run. Labels follow the sorted names. The
     images are memory-mapped from a nameless file in `scratch`, by default in TMPDIR.
-    Raises UserError as `find_pictures`; PictureError names all pictures that cannot be used.
+    Raises UserError as `find_pictures`, or a process was killed; PictureError names all pictures
+    that cannot be used.
     """
     layout = find_pictures(folder)
     pictures = [*layout.train, *layout.test]
@@ -57,6 +61,12 @@ def read_folder(
     except OSError as error:  # a full disk; the file has no name
         error.filename = error.filename or scratch
         raise
+    except BrokenProcessPool:
+        raise UserError(
+            f"{folder}: a process that converts pictures was killed, as happens when memory runs"
+            " out; each core needs about 0.15 GB, or 1.3 GB for pictures of 100 million pixels."
+            " Free memory, or use fewer cores: on Linux 'taskset -c 0 dvc repro' uses one"
+        ) from None
     labels = np.array([label for _, label in pictures], np.int64)
     count = len(layout.train)
     return DecodedDataset(
@@ -73,22 +83,30 @@ def _convert(
 ) -> np.ndarray:
     """Images uint8 [N, C, H, W], memory-mapped; all pictures that cannot be used are listed.
 
-    Through ordinary writes, as `save_rows`.
+    Through ordinary writes, as `save_rows`. A kill leaves nothing behind, as the file has no name.
     """
     problems = []
     with TemporaryFile(dir=scratch) as file:
-        for path in tqdm(paths, unit=" pictures", disable=None):
-            try:
-                image = convert(path)
-            except PictureError as error:
-                problems.append(str(error))
-            except Exception as error:  # a fault of the conversion: without a name, which picture?
-                problems.append(f"{path}: cannot be converted ({type(error).__name__}: {error})")
+        images = map_on_cores(partial(_try, convert), paths)
+        for image in tqdm(images, total=len(paths), unit=" pictures", disable=None):
+            if isinstance(image, str):
+                problems.append(image)
             else:
+                shape = image.shape
                 file.write(image.tobytes())
         _refuse(problems)
         file.flush()
-        return np.memmap(file, np.uint8, "r", shape=(len(paths), *image.shape))
+        return np.memmap(file, np.uint8, "r", shape=(len(paths), *shape))
+
+
+def _try(convert: Callable[[Path], np.ndarray], path: Path) -> np.ndarray | str:
+    """The image, or why the picture cannot be used."""
+    try:
+        return convert(path)
+    except PictureError as error:
+        return str(error)
+    except Exception as error:  # a fault of the conversion: without a name, which picture?
+        return f"{path}: cannot be converted ({type(error).__name__}: {error})"
 
 
 def _refuse(problems: list[str]) -> None:
