@@ -6,12 +6,14 @@ import math
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mnist_pipeline.common import files
 from mnist_pipeline.common.errors import UserError
 from mnist_pipeline.common.files import (
     LEFTOVER_AGE,
@@ -55,6 +57,19 @@ def test_what_a_kill_left_behind_is_removed_a_day_later(tmp_path: Path) -> None:
         os.utime(leftover, (old, old))
     write_json(tmp_path / "a.json", {})
     assert list(tmp_path.iterdir()) == [tmp_path / "a.json"]
+
+
+def test_advice_on_windows_is_for_powershell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "it's"
+    path.touch()
+    monkeypatch.setattr(files, "os", SimpleNamespace(name="nt"))
+    quoted = str(path).replace("'", "''")
+    assert files.written_by("train", path).endswith(
+        'in its cache: attrib -R "$(dvc cache dir)\\*" /S;'
+        f" del -Force -LiteralPath '{quoted}'; dvc repro train"
+    )
 
 
 def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:

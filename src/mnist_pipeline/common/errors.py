@@ -27,7 +27,7 @@ class UserError(Exception):
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run a script's `main`; a UserError, an OSError or Ctrl-C ends it with one line.
+    """Run a script's `main`; a UserError, an OSError, a lack of memory or Ctrl-C ends it with one line.
 
     A closed pipe, as in `... | head -1`, ends it without one, with the exit code that `cat` has.
     """
@@ -41,16 +41,35 @@ def run_script(main: Callable[[], None]) -> None:
     except UserError as error:
         _report(str(error))
         sys.exit(error.exit_code)
-    except OSError as error:  # full disk, read-only folder, ...
-        if isinstance(error, BrokenPipeError) and _is_unread():
+    except (MemoryError, RuntimeError, OSError) as error:
+        if _lacks_memory(error):
+            _report(
+                "too little memory, of this machine or under a limit such as ulimit -v"
+                f" ({_line(error)}); a smaller batch_size, network or image_size needs less"
+            )
+        elif isinstance(error, BrokenPipeError) and _is_unread():
             os._exit(128 + 13)  # SIGPIPE; at once, as the flush at exit would fail again
-        _report(f"{error.filename or 'writing'}: {error.strerror or error}")
+        elif isinstance(error, OSError):  # full disk, read-only folder, ...
+            _report(f"{error.filename or 'writing'}: {error.strerror or error}")
+        else:
+            raise
         sys.exit(1)
 
 
 def printable(text: str) -> str:
     """Escape what would do more to a terminal than to be shown, as a file's name may hold it."""
     return CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether memory was lacking; torch has no exception of its own for that on a CPU."""
+    lacks = re.search("can(no|')t allocate memory|out of memory", str(error), re.IGNORECASE)
+    return isinstance(error, MemoryError) or lacks is not None
+
+
+def _line(error: Exception) -> str:
+    """The end of an error's first line, where torch and NumPy say how much they asked for."""
+    return str(error).partition("\n")[0].rpartition("DefaultCPUAllocator: ")[2] or "no size known"
 
 
 def _is_unread() -> bool:

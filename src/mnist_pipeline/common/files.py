@@ -106,9 +106,13 @@ def written_by(stage: str, path: Path) -> str:
     """
     if not path.exists():
         return f"'dvc repro {stage}' writes it"
+    commands = f'chmod -R u+w "$(dvc cache dir)"; rm {shlex.quote(str(path))}'
+    if os.name == "nt":  # PowerShell
+        name = str(path).replace("'", "''")
+        commands = f"attrib -R \"$(dvc cache dir)\\*\" /S; del -Force -LiteralPath '{name}'"
     return (
         f"to write it again, and to let DVC check the copies in its cache:"
-        f' chmod -R u+w "$(dvc cache dir)"; rm {shlex.quote(str(path))}; dvc repro {stage}'
+        f" {commands}; dvc repro {stage}"
     )
 
 

@@ -123,9 +123,8 @@ def _timeout(parts: SplitResult, deadline: float) -> float:
 
     Raises OSError: the host is unknown, or the variable that names a proxy is malformed.
     """
-    proxy = (
-        "" if proxy_bypass(parts.netloc.rpartition("@")[2]) else getproxies().get(parts.scheme, "")
-    )
+    is_direct = proxy_bypass(parts.netloc.rpartition("@")[2])
+    proxy = "" if is_direct else getproxies().get(parts.scheme, "")
     host = _host_of_proxy(proxy, f"{parts.scheme}_proxy") if proxy else parts.hostname
     addresses = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return min(TIMEOUT, (deadline - time.monotonic()) / (len(addresses) + 2))

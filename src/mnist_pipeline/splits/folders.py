@@ -59,7 +59,7 @@ def read_folder(
     try:
         images = _convert([path for path, _ in pictures], convert, scratch)
     except OSError as error:  # a full disk; the file has no name
-        error.filename = error.filename or scratch
+        error.filename = error.filename or (scratch and str(scratch))
         raise
     except BrokenProcessPool:
         raise UserError(
