@@ -27,7 +27,7 @@ class UserError(Exception):
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run a script's `main`; a UserError, an OSError, a lack of memory or Ctrl-C ends it with one line.
+    """Run a script's `main`; UserError, OSError, too little memory or Ctrl-C end it with one line.
 
     A closed pipe, as in `... | head -1`, ends it without one, with the exit code that `cat` has.
     """
