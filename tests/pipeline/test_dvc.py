@@ -41,11 +41,12 @@ def test_nothing_is_written_under_a_wrong_setting(project: Project) -> None:
         project.run("git", "checkout", "--quiet", "params.yaml")
 
 
-def test_the_model_is_an_artifact(project: Project, tmp_path: Path) -> None:
+def test_a_released_model_needs_no_clone(project: Project, tmp_path: Path) -> None:
     out = tmp_path / "model.safetensors"
-    project.run("git", "tag", "-a", "digits-classifier@v1.0.0", "-m", "a release")
-    project.dvc("artifacts", "get", ".", "digits-classifier", "--out", str(out))
-    assert out.read_bytes() == (project.folder / "models/model.safetensors").read_bytes()
+    project.run("git", "tag", "-a", "v1.0.0", "-m", "a release")
+    path = "models/model.safetensors"
+    project.dvc("get", ".", path, "--rev", "v1.0.0", "--out", str(out))
+    assert out.read_bytes() == (project.folder / path).read_bytes()
 
 
 def test_plots_draw_without_options(project: Project) -> None:
