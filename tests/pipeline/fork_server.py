@@ -30,12 +30,18 @@ PRELOADED = (
     "celery.app.amqp", "celery.backends.filesystem", "celery.concurrency.thread",
     "celery.fixups.django", "celery.loaders.app", "celery.worker.control", "dulwich.porcelain",
     "fsspec.implementations.dirfs", "hydra.compose", "hydra._internal.config_loader_impl",
-    "kombu.pidbox", "kombu.transport.filesystem", "networkx", "omegaconf", "pandas", "PIL.Image",
-    "pydantic", "pyparsing", "requests", "rich.json", "rich.status", "ruamel.yaml",
+    "kombu.pidbox", "kombu.transport.filesystem", "networkx", "omegaconf", "pandas",
+    "PIL.ImageDraw", "PIL.PngImagePlugin", "pydantic.plugin._schema_validator", "pyparsing",
+    "requests", "rich.json", "rich.status", "ruamel.yaml",
     "safetensors.torch", "scipy.ndimage", "scipy.stats", "shelve", "sklearn.datasets",
     "sklearn.model_selection", "torch", "torch._dynamo", "torchvision", "tqdm",
 )  # fmt: skip
 """What scripts and DVC import; DVC imports most of it, and of its own, as late as it can."""
+OPTIONAL = (
+    "aiobotocore.session", "alembic.command", "optuna", "psycopg", "sqlalchemy.dialects.postgresql",
+    "sqlalchemy.dialects.sqlite",
+)  # fmt: skip
+"""The same, of packages that not every environment has."""
 WHOLE = ("dvc", "dvc_data", "dvc_objects", "dvc_render", "dvc_task", "scmrepo")
 
 CLIENT = """#!{python} -IS
@@ -78,6 +84,9 @@ def serve(address: str, owner: int) -> None:
     """Fork for every client, until the process `owner` has ended."""
     for module in PRELOADED:
         import_module(module)
+    for module in OPTIONAL:
+        with suppress(ImportError):
+            import_module(module)
     for package in WHOLE:
         for found in walk_packages(import_module(package).__path__, f"{package}.", lambda _: None):
             if "__" not in found.name:  # such as __main__
@@ -91,6 +100,7 @@ def serve(address: str, owner: int) -> None:
     selector.register(listener, selectors.EVENT_READ, "listener")
     selector.register(os.pidfd_open(owner), selectors.EVENT_READ, "owner")
     gc.freeze()  # a collection in a fork would copy all that it looks at
+    gc.set_threshold(100_000)  # and a fork ends soon
     print("ready", flush=True)
     while True:
         for key, _ in selector.select():
