@@ -36,12 +36,6 @@ def pytest_xdist_auto_num_workers() -> int:
     return (len(affinity(0)) if affinity else os.cpu_count() or 1) + 1
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes seconds comes first, so that all workers end at the same time."""
-    items.sort(key=lambda item: not {"browser", "pipeline"} & {*item.keywords})
-
-
 def shared(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], object]) -> Path:
     """A folder that `build` makes once for all of pytest's workers."""
     root = factory.getbasetemp()

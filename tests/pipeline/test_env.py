@@ -279,16 +279,6 @@ def test_somebody_elses_environment_is_left_alone(
     assert sorted(venv.iterdir()) == before
 
 
-def test_after_a_kill_a_half_made_environment_is_made_anew(bare: Project) -> None:
-    (bare.folder / ".venv/bin").mkdir(parents=True)
-    for name in (".place", "bin/python", "half"):
-        (bare.folder / ".venv" / name).touch()
-    bare.run("make", "repro")
-    assert installed(bare) == REPRO
-    assert not (bare.folder / ".venv/half").exists()
-    assert "Installing" not in bare.run("make", "repro")
-
-
 def test_a_folder_that_was_renamed(ready: Project, index: Index) -> None:
     project = index.only_for(Project(ready.folder.rename(ready.folder.parent / "renamed")))
     assert project.run("make", "report").count("Installing") == 1
@@ -298,17 +288,22 @@ def test_a_folder_that_was_renamed(ready: Project, index: Index) -> None:
     assert "Installing" not in project.run("make", "repro")
 
 
-def test_without_a_commit_the_commands_for_one_come_first(bare: Project) -> None:
+def test_without_a_commit_or_a_name_the_commands_for_one_come_first(bare: Project) -> None:
+    nobody = f"PYTHON={python(bare, 'import pwd; pwd.getpwuid = {}.__getitem__')}"
+    names = dict.fromkeys(("LOGNAME", "USER", "LNAME", "USERNAME"), "")
     shutil.rmtree(bare.folder / ".git")  # as in the archive that a hosting site offers
-    output = bare.run("make", "repro", status=2)
-    error, init, commit, *_ = output.splitlines()
+    error, init, commit, *_ = bare.run("make", "repro", status=2).splitlines()
     assert error.startswith("error: DVC needs the project as a commit of a Git repository")
     assert init == "  git init"
     bare.run("sh", "-c", init)
     assert bare.run("make", "repro", status=2).splitlines()[:2] == [error, commit]
-    assert not (bare.folder / ".venv").exists()
     bare.run("sh", "-c", commit)
-    assert "Installing" in bare.run("make", "repro")
+    output = bare.run("make", "repro", nobody, status=2, HOME="/nowhere", **names)
+    assert "DVC needs a name" in output
+    assert "export USER=me LOGNAME=me HOME=/your/folder" in output
+    assert not (bare.folder / ".venv").exists()
+    names["LOGNAME"] = "me"
+    assert "Installing" in bare.run("make", "repro", nobody, status=0, **names)
 
 
 def test_git_is_told_of_an_owner_and_a_name(ready: Project) -> None:
@@ -320,7 +315,10 @@ def test_git_is_told_of_an_owner_and_a_name(ready: Project) -> None:
     assert "warning" not in ready.run("make", "repro")
 
 
-def test_settings_that_send_packages_elsewhere_or_change_python(bare: Project) -> None:
+def test_a_half_made_environment_and_settings_that_send_packages_elsewhere(bare: Project) -> None:
+    (bare.folder / ".venv/bin").mkdir(parents=True)  # what a kill leaves
+    for name in (".place", "bin/python", "half"):
+        (bare.folder / ".venv" / name).touch()
     settings = {
         "PIP_CONSTRAINT": "/nowhere",
         "PIP_REQUIRE_VIRTUALENV": "1",
@@ -339,9 +337,11 @@ def test_settings_that_send_packages_elsewhere_or_change_python(bare: Project) -
     output = bare.run("make", "report", status=0, **settings)
     assert installed(bare) == REPRO | {"jinja2": "3.1"}
     assert not (bare.folder / "elsewhere").exists()
+    assert not (bare.folder / ".venv/half").exists()
     for flag in ("inspect=0", "optimize=0", "[]"):
         assert flag in output
     assert "safe_path=True" not in output  # new in Python 3.11
+    assert "Installing" not in bare.run("make", "repro")
 
 
 def test_two_at_once(bare: Project) -> None:
@@ -396,17 +396,6 @@ def test_another_python_than_that_of_the_environment_is_told(ready: Project) -> 
     warning = f"warning: PYTHON: found Python 3.99, but .venv has Python {mine} and keeps it;"
     assert output.count(warning) == 1
     assert "warning" not in ready.run("make", "repro", f"PYTHON={sys.executable}")
-
-
-def test_a_user_without_a_name_is_told_before_anything_is_installed(bare: Project) -> None:
-    nobody = python(bare, "import pwd; pwd.getpwuid = {}.__getitem__")
-    names = dict.fromkeys(("LOGNAME", "USER", "LNAME", "USERNAME"), "")
-    output = bare.run("make", "repro", f"PYTHON={nobody}", status=2, HOME="/nowhere", **names)
-    assert "DVC needs a name" in output
-    assert "export USER=me LOGNAME=me HOME=/your/folder" in output
-    assert not (bare.folder / ".venv").exists()
-    names["LOGNAME"] = "me"
-    assert "Installing" in bare.run("make", "repro", f"PYTHON={nobody}", status=0, **names)
 
 
 @pytest.mark.parametrize("name", ["a{b}", f"a{os.pathsep}b"])

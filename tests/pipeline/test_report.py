@@ -158,9 +158,9 @@ def test_report_of_a_partial_clone_ends(clone: Project, tmp_path: Path) -> None:
     project = Project(tmp_path / "partial")
     url = clone.folder.as_uri()
     clone.run("git", "clone", "--quiet", "--filter=blob:none", url, str(project.folder))
-    output = project.run("python", "tools/report.py", "--timeout", "15")
+    output = project.run("python", "tools/report.py", "--timeout", "5")
     hint = "'git fetch --refetch --no-filter' completes this partial clone"
-    warning = f"dvc exp show: no answer in 15 seconds; {hint}"
+    warning = f"dvc exp show: no answer in 5 seconds; {hint}"
     assert f"warning: {warning}\n" in output
     assert warning in html.unescape((project.folder / "reports/index.html").read_text("utf-8"))
     project.run("git", "fetch", "--quiet", "--refetch", "--no-filter")

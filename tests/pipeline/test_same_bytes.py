@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-import pytest
-
-from .project import ALL, Project, ran
+from .project import ALL, BIN, Project, ran
 
 
 def test_forced_again_with_workers_and_another_log(project: Project) -> None:
@@ -20,17 +18,19 @@ def test_by_hand_from_anywhere(project: Project) -> None:
     assert project.outs() == before
 
 
-@pytest.mark.usefixtures("real_processes")
 def test_with_workers_that_are_not_forked(project: Project, tmp_path: Path) -> None:
     """As on macOS: a worker imports the script again."""
+    project.set_params(epochs=1)
+    project.stages("train")
     before = project.outs()
     project.set_params(num_workers=2)
     (tmp_path / "sitecustomize.py").write_text(
         "import multiprocessing; multiprocessing.set_start_method('spawn', force=True)"
     )
-    output = project.run("python", "stages/train.py", PYTHONPATH=str(tmp_path))
+    python = str(BIN / "python")  # a fork has imported multiprocessing already
+    output = project.run(python, "stages/train.py", PYTHONPATH=str(tmp_path))
     assert project.outs() == before
-    assert output.count("Training on") == output.count("Epoch [3/3]: train loss") == 1
+    assert output.count("Training on") == output.count("Epoch [1/1]: train loss") == 1
 
 
 def test_in_a_temporary_copy(project: Project) -> None:

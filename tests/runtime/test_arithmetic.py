@@ -28,33 +28,40 @@ sys.path.insert(0, "stages")
 import _stage
 import torch
 from mnist_pipeline.runtime.arithmetic import HardwareSettings, environment, set_up
-device = set_up(HardwareSettings(**json.loads(sys.argv[1])))
-print(json.dumps([dict(os.environ), environment("%s", device), torch.get_num_threads()]))
+arithmetic, number = sys.argv[1:]
+settings = {"arithmetic": arithmetic, "device": "cpu"}
+device = set_up(HardwareSettings(**settings, threads="auto"))
+found = [dict(os.environ), environment(arithmetic, device), torch.get_num_threads()]
+set_up(HardwareSettings(**settings, threads=int(number)))
+print(json.dumps([*found, torch.get_num_threads()]))
 """
 NAMES = [*PORTABLE, "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY", "OMP_NUM_THREADS"]
 
 
 def set_up(
-    arithmetic: str, threads: str | int = "auto", **variables: str
-) -> tuple[dict[str, str], dict[str, str | int], int]:
-    """A fresh process set up for an arithmetic: its variables, its environment, its threads."""
-    params = json.dumps({"arithmetic": arithmetic, "device": "cpu", "threads": threads})
+    arithmetic: str, threads: int, **variables: str
+) -> tuple[dict[str, str], dict[str, str | int], int, int]:
+    """A fresh process set up for an arithmetic with threads: auto, and then with a number of them.
+
+    Its variables and environment, and how many threads it has each time.
+    """
     clean = {name: value for name, value in os.environ.items() if name not in NAMES}
     done = subprocess.run(
-        [sys.executable, "-c", SET_UP % arithmetic, params],
+        [sys.executable, "-c", SET_UP, arithmetic, str(threads)],
         cwd=ROOT, env=clean | variables, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    found, environment, number = json.loads(done.stdout)
-    return {name: found[name] for name in NAMES if name in found}, environment, number
+    found, environment, auto, number = json.loads(done.stdout)
+    return {name: found[name] for name in NAMES if name in found}, environment, auto, number
 
 
 def test_portable_arithmetic_is_the_same_whatever_the_user_has_set() -> None:
-    variables, environment, threads = set_up("portable", MKL_CBWR="AUTO", OMP_NUM_THREADS="3")
+    changes = {"MKL_CBWR": "AUTO", "OMP_NUM_THREADS": "3"}
+    variables, environment, auto, number = set_up("portable", 3, **changes)
     if torch.cpu.get_capabilities().get("avx2"):
         assert variables.items() >= PORTABLE.items()
         assert environment["processor"] == "x86_64 AVX2"
-    assert threads == environment["threads"] == 1
-    assert set_up("portable", threads=3)[2] == 3
+    assert auto == environment["threads"] == 1
+    assert number == 3
 
 
 @pytest.mark.skipif(platform.machine() not in {"x86_64", "AMD64"}, reason="needs an x86-64 CPU")
@@ -83,12 +90,13 @@ print(torch.backends.cpu.get_cpu_capability())
 
 
 def test_native_arithmetic_leaves_all_as_it_is() -> None:
-    variables, environment, threads = set_up("native", MKL_CBWR="AUTO", OMP_NUM_THREADS="1")
+    changes = {"MKL_CBWR": "AUTO", "OMP_NUM_THREADS": "1"}
+    variables, environment, auto, number = set_up("native", 2, **changes)
     assert not {"ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"} & variables.keys()
     assert variables["MKL_CBWR"] == "AUTO"
-    assert threads == environment["threads"] == 1
+    assert auto == environment["threads"] == 1
     assert str(environment["processor"]).endswith(torch.cpu.get_capabilities()["cpu_name"])
-    assert set_up("native", threads=2, OMP_NUM_THREADS="1")[2] == 2
+    assert number == 2
 
 
 def test_idle_threads_spin_briefly_unless_the_user_says_otherwise() -> None:

@@ -90,10 +90,10 @@ def test_a_requeued_job_resumes(
     digits_run: Project, cluster: dict[str, str], tmp_path: Path
 ) -> None:
     alone = digits_run.copy(tmp_path / "alone")
-    alone.dvc("exp", "run", "-S", "epochs=120")
+    alone.dvc("exp", "run", "-S", "epochs=60")
 
     project = on_cluster(digits_run.copy(tmp_path / "my digits"), cluster)
-    project.dvc("exp", "run", "--queue", "--name", "long", "-S", "epochs=120")
+    project.dvc("exp", "run", "--queue", "--name", "long", "-S", "epochs=60")
     project.run("make", "submit")
     checkpoint = project.folder / ".dvc/tmp/jobs/long/models/checkpoint.safetensors"
     assert re.search("long: job [0-9]+ waits or runs", project.run("make", "submit"))
@@ -104,7 +104,7 @@ def test_a_requeued_job_resumes(
     (job,) = project.run("squeue", "--noheader", "--format=%i").split()
     project.run("scontrol", "requeue", job)
     wait_for_jobs(project)
-    assert re.search("^Resuming after epoch [0-9]+ of 120$", log_of_jobs(project), re.MULTILINE)
+    assert re.search("^Resuming after epoch [0-9]+ of 60$", log_of_jobs(project), re.MULTILINE)
     assert outs_of(project, "long") == alone.outs()
 
 
