@@ -18,7 +18,7 @@ def everything(project: Project) -> dict[str, object]:
     files = {
         path.relative_to(project.folder).as_posix(): path.read_bytes()
         for path in project.folder.rglob("*")
-        if path.is_file() and not path.is_relative_to(project.folder / ".git")
+        if path.is_file() and not {".git", "__pycache__"} & {*path.parts}
     }
     ours = {name: files[name] for name in files if not name.startswith((".dvc/tmp/", ".venv/"))}
     return ours | {
