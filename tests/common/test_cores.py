@@ -30,7 +30,7 @@ def test_no_process_outlives_the_one_that_started_it(sent: str) -> None:
         assert process.stdout
         process.stdout.readline()
         process.send_signal(number)
-        process.communicate(timeout=30)  # until nothing holds the pipe open
+        process.communicate(timeout=300)  # until nothing holds the pipe open
 
 
 def test_results_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,7 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=300,
+            timeout=1200,  # of what hangs, not of what is slow
         )
         assert status in (None, done.returncode), f"{command}: {done.returncode}\n{done.stdout}"
         return done.stdout

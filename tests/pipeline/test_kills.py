@@ -117,7 +117,7 @@ def kill(process: subprocess.Popen[bytes], sent: signal.Signals) -> None:
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 300
     while not condition():
         assert process.poll() is None
         assert time.monotonic() < deadline

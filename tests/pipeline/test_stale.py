@@ -124,7 +124,7 @@ def wait_for_queue(project: Project, count: int) -> list[str]:
 
     DVC calls a task failed, too, whose process has ended and whose result is not yet written.
     """
-    deadline = time.monotonic() + 60 + 40 * count
+    deadline = time.monotonic() + 300 * count
     failed = 0
     while True:
         with Repo(str(project.folder)) as repo:  # a process per look would slow the workers down

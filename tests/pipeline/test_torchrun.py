@@ -128,8 +128,8 @@ def test_a_host_killed_in_mid_training_and_started_again(
         kill_tree(processes[1])
         shutil.rmtree(second.folder / "models")  # a new machine in its place
         processes.append(start(second, logs[2], *on_second, *line.split(), "stages/train.py"))
-        assert processes[0].wait(200) == 0, logs[0].read_text()
-        assert processes[2].wait(60) == 0, logs[2].read_text()
+        assert processes[0].wait(600) == 0, logs[0].read_text()
+        assert processes[2].wait(300) == 0, logs[2].read_text()
     finally:
         for process in processes:
             kill_tree(process)
@@ -152,7 +152,7 @@ def run_two_agents(first: Project, second: Project, tmp_path: Path) -> tuple[lis
         for project, log in zip((first, second), logs, strict=True)
     ]
     try:
-        statuses = [process.wait(120) for process in processes]
+        statuses = [process.wait(300) for process in processes]
     finally:
         for process in processes:
             kill_tree(process)

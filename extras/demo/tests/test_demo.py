@@ -49,7 +49,7 @@ def address(model_file: Path) -> Iterator[str]:
     assert found, said
     yield found[1]
     demo.send_signal(signal.SIGINT)
-    assert demo.communicate(timeout=30)[0] == "interrupted\n"
+    assert demo.communicate(timeout=300)[0] == "interrupted\n"
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def ask(
     address: str, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
 ) -> tuple[int, str]:
     host, port = address.split(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=20)
+    connection = http.client.HTTPConnection(host, int(port), timeout=120)
     connection.request(method, path, body, headers or {})
     response = connection.getresponse()
     return response.status, response.read().decode()
@@ -151,7 +151,7 @@ def test_an_unusable_drawing_is_refused_with_a_reason(address: str, tmp_path: Pa
 def test_a_connection_closed_by_the_browser_is_no_error(address: str, request_sent: bytes) -> None:
     """The fixture expects that the demo has printed nothing."""
     host, port = address.split(":")
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
+    with socket.create_connection((host, int(port)), timeout=120) as connection:
         connection.sendall(request_sent)
         reset = struct.pack("ii", 1, 0)  # closed at once, with a reset
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)

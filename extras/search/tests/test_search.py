@@ -129,7 +129,7 @@ def start(project: Project, log: Path, *arguments: str, **env: str) -> subproces
 
 def wait_for_trial(project: Project, search: subprocess.Popen, log: Path, finished: int) -> None:
     """Wait until so many trials have finished and the next one is running."""
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 600
     clones = project.folder / ".dvc/tmp/search/clones"
     while search.poll() is None and time.monotonic() < deadline:
         if log.read_text().count("validation loss") == finished and [*clones.glob("*/0/stages")]:
@@ -203,7 +203,7 @@ def test_code_changed_during_a_search_is_not_what_its_trials_run(
     with (project.folder / "stages/train.py").open("a") as code:
         code.write("raise SystemExit('error: changed code')\n")
     hold.unlink()
-    assert search.wait(200) == 0, log.read_text()
+    assert search.wait(600) == 0, log.read_text()
     assert experiments_of(project).keys() == {0, 1}
     assert project.run("git", "status", "--porcelain") == " M stages/train.py\n"
 
@@ -220,7 +220,7 @@ def test_two_clones_share_a_postgresql_server(clone: Project, tmp_path: Path) ->
             for project, log in zip(clones, logs, strict=True)
         ]
         for search, log in zip(searches, logs, strict=True):
-            assert search.wait(280) == 0, log.read_text()
+            assert search.wait(600) == 0, log.read_text()
         (name,) = optuna.get_all_study_names(url)
         trials = optuna.load_study(storage=url, study_name=name).trials
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 6

@@ -93,7 +93,7 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
 
 def wait_for(folder: Path, variables: dict[str, str], *command: str, expected: str) -> None:
     """Wait until a command of SLURM prints what is expected."""
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 120
     while (found := run(variables, *command)) != expected:
         logs = [path.read_text() for path in folder.glob("*.log")]
         if time.monotonic() > deadline:

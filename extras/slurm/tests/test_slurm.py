@@ -97,7 +97,7 @@ def test_a_requeued_job_resumes(
     project.run("make", "submit")
     checkpoint = project.folder / ".dvc/tmp/jobs/long/models/checkpoint.safetensors"
     assert re.search("long: job [0-9]+ waits or runs", project.run("make", "submit"))
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not checkpoint.exists():
         assert time.monotonic() < deadline, log_of_jobs(project)
         time.sleep(0.05)
