@@ -33,8 +33,7 @@ env-%:
 REPLACED := if ! git diff --quiet HEAD -- params.yaml; then echo "uncommitted changes of params.yaml"; \
   elif test -n "$$(ls models)" && ! grep -qs '"name": "digits"' data/processed/dataset.json; then \
   echo "the model of another data set in models/"; fi
-DIGITS := $(DVC) exp run -S dataset=digits -S folder=data/none -S arrays=data/none -S optimizer=adam \
-  -S optimizers.adam.lr=0.0003 -S epochs=40 -S batch_size=32 -S log_every=20
+DIGITS := $(DVC) exp run $$(cat recipes/digits)
 
 repro: env-repro  ## run the pipeline (dvc repro); a fresh clone that reaches no source uses the embedded digits
 	@$(BIN)/python tools/mend.py
