@@ -204,6 +204,27 @@ def test_a_folder_is_a_source(
     assert "MD5" in warning
 
 
+@pytest.mark.parametrize("failing", ["html", "closes", "the cache"])
+def test_what_fails_leaves_no_file_beside_an_unpacked_one(
+    mirror: Mirror, raw: dict[str, bytes], archives: dict[str, bytes], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, failing: str,
+) -> None:  # fmt: skip
+    folder, cache = tmp_path / "unpacked", tmp_path / "cache"
+    folder.mkdir()
+    for name, content in raw.items():
+        (folder / name).write_bytes(content)
+    sources = [mirror.url(failing), str(folder)]
+    if failing == "the cache":
+        monkeypatch.setenv("MNIST_CACHE", str(cache))
+        sources = [str(folder)]
+        download("mnist", sources, tmp_path / "root")  # now the cache has unpacked files
+        for content in archives.values():
+            (cache / md5(content)).write_bytes(b"half")
+        (cache / md5(raw[FILE_NAMES[0]])).unlink()
+    download("mnist", sources, tmp_path / "root")
+    assert files_in(tmp_path / "root") == raw
+
+
 FORMS = {
     "unpacked": "{stem}",
     "Kaggle's": "{kaggle}",

@@ -39,7 +39,7 @@ class Cache:
             return cls(None)
 
     def get(self, md5: str, path: Path) -> bool:
-        """Copy the file with this MD5 to `path`; return whether it was there, and undamaged."""
+        """Copy the file with this MD5 to `path`, if it is there and undamaged; return whether."""
         if self.folder is None:
             return False
         cached = self.folder / md5
@@ -50,10 +50,12 @@ class Cache:
         except OSError as error:
             if error.errno in DISK_FULL:
                 raise
+            path.unlink(missing_ok=True)
             self._give_up(error.strerror)
             return False
         if md5_of(path) == md5:
             return True
+        path.unlink()
         print(f"warning: {cached}: damaged, so it is fetched again", file=sys.stderr)
         return False
 

@@ -44,14 +44,18 @@ def fetch(source: str, name: str, md5: str, path: Path) -> Path:
     """Write the archive `name` of a source to `path`, verify it, and return its path.
 
     If a folder has only its content, that is written, beside `path` and without .gz.
-    Raises SourceError; OSError if the disk is full.
+    Raises SourceError, and then leaves no archive; OSError if the disk is full.
     """
     folder = folder_of(source)
-    if folder is not None:
-        return _copy(source, folder, name, md5, path)
-    _download(source, name, path)
-    if md5_of(path) != md5:
-        raise SourceError(source, name, "the MD5 of the file is wrong", answered=True)
+    try:
+        if folder is not None:
+            return _copy(source, folder, name, md5, path)
+        _download(source, name, path)
+        if md5_of(path) != md5:
+            raise SourceError(source, name, "the MD5 of the file is wrong", answered=True)
+    except SourceError:
+        path.unlink(missing_ok=True)  # the next source may have the content only
+        raise
     return path
 
 
