@@ -485,6 +485,14 @@ def test_a_host_of_many_dead_addresses_gets_a_bounded_time(
         fetch.fetch("http://host/mnist", "a.gz", "", tmp_path / "a.gz")
     assert 30 < clock[0] <= fetch.PATIENCE
 
+    def getaddrinfo(*_: object, **__: object) -> list[object]:
+        clock[0] += fetch.PATIENCE
+        return [address]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    with pytest.raises(fetch.SourceError, match=r"host/mnist: no answer within 60 seconds$"):
+        fetch.fetch("http://host/mnist", "a.gz", "", tmp_path / "a.gz")
+
 
 def test_the_cache_is_where_the_system_keeps_caches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -125,13 +125,17 @@ def _read(source: str, name: str, path: Path, deadline: float) -> None:
 def _timeout(parts: SplitResult, deadline: float) -> float:
     """Seconds for each address of the host that is asked, and for its answer, until the deadline.
 
-    Raises OSError: the host is unknown, or the variable that names a proxy is malformed.
+    Raises OSError: the host is unknown, the variable that names a proxy is malformed, or the
+    deadline has passed, as a name server may be slow.
     """
     is_direct = proxy_bypass(parts.netloc.rpartition("@")[2])
     proxy = "" if is_direct else getproxies().get(parts.scheme, "")
     host = _host_of_proxy(proxy, f"{parts.scheme}_proxy") if proxy else parts.hostname
     addresses = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return min(TIMEOUT, (deadline - time.monotonic()) / (len(addresses) + 2))
+    rest = deadline - time.monotonic()
+    if rest <= 0:
+        raise TimeoutError(f"no answer within {PATIENCE} seconds")
+    return min(TIMEOUT, rest / (len(addresses) + 2))
 
 
 def _host_of_proxy(proxy: str, variable: str) -> str:
