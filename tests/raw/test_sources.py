@@ -424,6 +424,7 @@ def test_a_password_opens_a_source_and_is_in_no_message(
         "http://reader:/s3cret@host/mnist", "http://reader:s3cret#@host", "ftp://a:s3cret@host",
         "https://host/?sig=s3cret", "https://host/?sig=a@s3cret&b=/", "http://a:s3cret?s3cret@host",
         "http://reader:s3\ncret@host/", "reader:s3cret@host/mnist", "http://reader:a@s3cret@[::1",
+        "host/mnist?token=s3cret", "host:80/mnist?sig=a@s3cret", "http://host/mnist;sig=a@s3cret",
     ],
 )  # fmt: skip
 def test_no_message_holds_a_password(
@@ -434,6 +435,13 @@ def test_no_message_holds_a_password(
     messages = capsys.readouterr().err + str(caught.value)
     assert "***" in messages
     assert "cret" not in messages
+
+
+def test_a_folder_that_is_there_is_shown_in_full(tmp_path: Path) -> None:
+    folder = tmp_path / "a:b@c?d;e"
+    assert fetch.shown(str(folder)) != str(folder)
+    folder.mkdir()
+    assert fetch.shown(str(folder)) == str(folder)
 
 
 def test_a_token_in_the_query_is_sent_for_every_file_and_not_shown(

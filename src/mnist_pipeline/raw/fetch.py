@@ -60,12 +60,19 @@ def fetch(source: str, name: str, md5: str, path: Path) -> Path:
 
 
 def shown(source: str) -> str:
-    """A source as messages name it: on one line, without a URL's user name, password and query."""
-    # An @ may belong to a token in the query, or a ? to a password.
-    source = re.sub(r"^(\w+://).*\?.*@.*", r"\1***", source, flags=re.DOTALL)
-    # Up to the last @, as a password may hold unquoted letters that end a host: / ? # @
-    hidden = re.sub(r"^(\w+://|(?=[^/]*:)).*@", r"\1***@", source, flags=re.DOTALL)
-    hidden = re.sub(r"(?<=://)([^?#]*[?#]).*", r"\1***", hidden, flags=re.DOTALL)
+    """A source as messages name it: on one line, without a URL's user name, password and query.
+
+    The scheme may have been forgotten; only a folder that is there is surely no URL.
+    """
+    hidden = source
+    if not os.path.isdir(folder_of(source) or ""):  # noqa: PTH112
+        # An @ may belong to a token in the query, or a ? or ; to a password.
+        hidden = re.sub(r"^(\w+://|).*[?;].*@.*", r"\1***", hidden, flags=re.DOTALL)
+        # Up to the last @, as a password may hold unquoted letters that end a host: / ? # @
+        hidden = re.sub(r"^(\w+://|(?=[^/]*:)).*@", r"\1***@", hidden, flags=re.DOTALL)
+        hidden = re.sub(
+            r"^([^?;#]*://[^?;#]*[?;#]|[^?;]*[?;]).*", r"\1***", hidden, flags=re.DOTALL
+        )
     return hidden if hidden.isprintable() else ascii(hidden)
 
 
