@@ -264,7 +264,7 @@ def test_a_folder_may_have_the_files_in_another_form(
 
 def test_a_folder_without_the_files_lists_what_it_has(
     archives: dict[str, bytes], raw: dict[str, bytes], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     folder = tmp_path / "folder"
 
@@ -277,6 +277,11 @@ def test_a_folder_without_the_files_lists_what_it_has(
     folder.mkdir()
     assert f"{FILE_NAMES[0]}.gz from {folder}: no file has its MD5" in problem()
     assert "; found no files" in problem()
+    (folder / "\x1b[2J").touch()
+    capsys.readouterr()
+    problem()
+    assert warnings(capsys)[0].endswith(r"; found \x1b[2J")
+    (folder / "\x1b[2J").unlink()
     for name in (*(f"MNIST/raw/{number}.png" for number in range(10)), ".hidden", FILE_NAMES[1]):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()

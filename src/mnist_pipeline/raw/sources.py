@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from ..common.errors import UserError
+from ..common.errors import UserError, printable
 from ..common.files import sha256, temporary_path, write_json
 from ..common.settings import OneOf, Settings
 from .cache import Cache
@@ -142,7 +142,7 @@ def _fetch(dataset: str, mirrors: Sequence[str], root: Path) -> tuple[list[str],
             _fetch_from(source, missing, folder, cache)
         except SourceError as failure:
             failures.append(failure)
-            print(f"warning: {failure}", file=sys.stderr)
+            print(f"warning: {printable(str(failure))}", file=sys.stderr)
         else:
             # "7 - seven" is shortened to "7"
             classes = [name.split(" - ")[0] for name in torchvision_class(dataset).classes]
