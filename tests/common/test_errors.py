@@ -39,11 +39,17 @@ def test_a_name_cannot_control_the_terminal() -> None:
         ("import torch; torch.empty(2**60)", "you tried to allocate 4611686018427387904 bytes"),
         ("import numpy; numpy.empty(2**59)", "Unable to allocate 4.00 EiB for an array"),
         ("b'a' * 2**62", "no size known"),
+        ("raise RuntimeError('CUDA out of memory. Tried to')", "CUDA out of memory. Tried to"),
         ("raise OSError(12, 'Cannot allocate memory', 'a.npy')", "Cannot allocate memory: 'a.npy'"),
     ],
 )
 def test_memory_that_is_lacking_is_told_in_one_line(line: str, needed: str) -> None:
     found = error_of(line)
-    assert found.startswith("error: too little memory, of this machine or under a limit")
+    assert found.startswith("error: too little memory, of this machine or GPU, or under a limit")
     assert needed in found
     assert found.count("\n") == 1
+
+
+def test_a_path_about_memory_is_no_lack_of_memory() -> None:
+    found = error_of("open('out of memory/a.npy')")
+    assert found == "error: out of memory/a.npy: No such file or directory\n"

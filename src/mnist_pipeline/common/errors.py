@@ -1,5 +1,6 @@
 """Errors that the user can fix, and how a script turns them into an exit code."""
 
+import errno
 import gc
 import json
 import os
@@ -44,7 +45,7 @@ def run_script(main: Callable[[], None]) -> None:
     except (MemoryError, RuntimeError, OSError) as error:
         if _lacks_memory(error):
             _report(
-                "too little memory, of this machine or under a limit such as ulimit -v"
+                "too little memory, of this machine or GPU, or under a limit such as ulimit -v"
                 f" ({_line(error)}); a smaller batch_size, network or image_size needs less"
             )
         elif isinstance(error, BrokenPipeError) and _is_unread():
@@ -63,6 +64,8 @@ def printable(text: str) -> str:
 
 def _lacks_memory(error: Exception) -> bool:
     """Whether memory was lacking; torch has no exception of its own for that on a CPU."""
+    if isinstance(error, OSError):  # its text holds a path, which may say anything
+        return error.errno == errno.ENOMEM
     lacks = re.search("can(no|')t allocate memory|out of memory", str(error), re.IGNORECASE)
     return isinstance(error, MemoryError) or lacks is not None
 
