@@ -137,22 +137,25 @@ WRONG: dict[str, Change] = {
     Y.format(r"bool \(30,\)"): lambda a: {"y_train": a["y_train"] > 1},
     Y.format(r"int64 \(29,\)"): lambda a: {"y_train": a["y_train"][1:]},
     Y.format(r"float64 \(30, 3\)"): lambda a: {"y_train": np.eye(3)[a["y_train"]]},
-    "y_train: found 3 labels from -1 to 1, expected each from 0 to 2": lambda a: {
+    "found 3 training labels from -1 to 1, expected each from 0 to 2": lambda a: {
         "y_train": a["y_train"] - 1
     },
-    "y_train: found 3 labels from 0 to 4, expected each from 0 to 2": lambda a: {
+    "found 3 training labels from 0 to 4, expected each from 0 to 2": lambda a: {
         "y_train": a["y_train"] * 2
     },
-    "y_train: found 1 labels from 0 to 0, expected each from 0 to 1": lambda a: {
+    "found 1 training labels from 0 to 0, expected each from 0 to 1": lambda a: {
         "y_train": a["y_train"] * 0
     },
-    "found 3 labels from 0 to 2, expected each from 0 to 3": lambda _: {
+    "found 3 training labels from 0 to 2, expected each from 0 to 3": lambda _: {
         "classes": np.array([*"abcd"])
     },
     r"classes: found <U1 \(3,\), expected a text per class, all": lambda _: {
         "classes": np.array([*"aba"])
     },
     r"classes: found int64 \(3,\), expected a text per class": lambda _: {"classes": np.arange(3)},
+    "found x_train, y_train, train_labels for the train split, expected x_train and y": lambda a: {
+        "train_labels": a["y_train"]
+    },
     "found no y_test, expected x_test and y_test": lambda a: {"x_test": a["x_train"]},
     "y_test: found labels from 1 to 3, expected 0 to 2": lambda a: {
         "x_test": a["x_train"], "y_test": a["y_train"] + 1
@@ -186,7 +189,7 @@ FOREIGN = {
     ("a.csv", (HEADER + "0,1,,3,4\n").encode()): "string '' to int16 at row 0, column 3.; expected",
     ("a.csv", (HEADER + "0,1,2,3,256\n").encode()): "found pixels from 1 to 256, expected 0 to 255",
     ("a.csv", (HEADER + "0,1,2,3,-1\n").encode()): "found pixels from -1 to 3, expected 0 to 255",
-    ("a.csv", (HEADER + "7,1,2,3,4\n").encode()): "label: found 1 labels from 7 to 7, expected",
+    ("a.csv", (HEADER + "7,1,2,3,4\n").encode()): "found 1 training labels from 7 to 7, expected",
     ("a.csv", b"label,a\n\xff,1\n"): "'utf-8' codec can't decode byte 0xff",
 }  # fmt: skip
 
@@ -208,9 +211,9 @@ def test_a_missing_file_and_foreign_keys(
     images, labels = small().values()
     with pytest.raises(UserError, match="found the keys a, b; expected x_train and y_train, or"):
         read_arrays(save(tmp_path, {"a": images, "b": labels}))
-    path = save(tmp_path, small() | {"writer": labels.astype(object)})
+    path = save(tmp_path, small() | {"writer": labels.astype(object), "label": labels})
     read_arrays(path)
-    assert capsys.readouterr().out.startswith(f"{path}: left out the keys writer\n")
+    assert capsys.readouterr().out.startswith(f"{path}: left out the keys writer, label\n")
 
 
 @given(data=st.data())

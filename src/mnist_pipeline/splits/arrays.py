@@ -13,11 +13,11 @@ from .layout import TEST_FRACTION
 from .write import stratified_split
 
 KEYS = {
-    "train": [("x_train", "y_train"), ("train_images", "train_labels"), ("pixels", "label")],
+    "train": [("x_train", "y_train"), ("train_images", "train_labels")],
     "validation": [("x_val", "y_val"), ("val_images", "val_labels")],
     "test": [("x_test", "y_test"), ("test_images", "test_labels")],
 }
-"""Keys of each split's images and labels: Keras's, MedMNIST's, and those of a table."""
+"""Keys of each split's images and labels: Keras's and MedMNIST's."""
 
 CLASSES = "classes"
 """Key of the names of the classes; without it, they are called by their labels."""
@@ -38,9 +38,9 @@ def read_arrays(path: Path, picture: str = "glyph") -> DecodedDataset:
         arrays = readers[path.suffix.lower()](path)
     except OSError as error:
         raise UserError(f"arrays: {path}: {error.strerror or error}") from None
-    keys = {name: pair for name, pairs in KEYS.items() for pair in pairs if {*pair} & {*arrays}}
+    keys = _find_keys(path, arrays)
     splits = {split: _labelled(path, arrays, *pair) for split, pair in keys.items()}
-    classes = _class_names(path, keys["train"][1], splits["train"].labels, arrays.get(CLASSES))
+    classes = _class_names(path, splits["train"].labels, arrays.get(CLASSES))
     for split, pair in keys.items():
         _check_fits(path, pair, splits[split], splits["train"], len(classes))
     if "validation" in splits:
@@ -72,7 +72,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     except Exception as error:  # damaged content, or more than fits in memory
         problem = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{place}: {problem}; expected what np.savez writes") from None
-    if not {*KEYS["train"][0], *KEYS["train"][1]} & arrays.keys():
+    if not {key for pair in KEYS["train"] for key in pair} & arrays.keys():
         found = ", ".join(keys) or "none"
         expected = "x_train and y_train, or train_images and train_labels"
         raise UserError(f"{path}: found the keys {found}; expected {expected}")
@@ -101,7 +101,20 @@ def _read_table(path: Path) -> dict[str, np.ndarray]:
     if pixels.min() < 0 or pixels.max() > 255:
         found = f"{pixels.min()} to {pixels.max()}"
         raise UserError(f"{path}: found pixels from {found}, expected 0 to 255")
-    return {"pixels": pixels.astype(np.uint8).reshape(-1, side, side), "label": table[:, 0]}
+    return {"x_train": pixels.astype(np.uint8).reshape(-1, side, side), "y_train": table[:, 0]}
+
+
+def _find_keys(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, tuple[str, str]]:
+    """Keys of the images and labels of each split that is there, by one convention."""
+    found = {
+        split: [pair for pair in pairs if {*pair} & arrays.keys()] for split, pairs in KEYS.items()
+    }
+    for split, pairs in found.items():
+        if len(pairs) > 1:
+            names = ", ".join(key for pair in pairs for key in pair if key in arrays)
+            expected = " or ".join(" and ".join(pair) for pair in pairs)
+            raise UserError(f"{path}: found {names} for the {split} split, expected {expected}")
+    return {split: pairs[0] for split, pairs in found.items() if pairs}
 
 
 def _labelled(
@@ -126,7 +139,7 @@ def _labelled(
     return LabelledImages(np.moveaxis(images, -1, 1), labels.astype(np.int64))
 
 
-def _class_names(path: Path, key: str, labels: np.ndarray, names: np.ndarray | None) -> list[str]:
+def _class_names(path: Path, labels: np.ndarray, names: np.ndarray | None) -> list[str]:
     """Names of the classes, each of which has training images."""
     present = np.unique(labels)
     if names is None:
@@ -135,9 +148,9 @@ def _class_names(path: Path, key: str, labels: np.ndarray, names: np.ndarray | N
         found = f"{path}: {CLASSES}: found {names.dtype} {names.shape}"
         raise UserError(f"{found}, expected a text per class, all different")
     if len(names) < 2 or not np.array_equal(present, np.arange(len(names))):
-        found = f"{len(present)} labels from {present[0]} to {present[-1]}"
+        found = f"{len(present)} training labels from {present[0]} to {present[-1]}"
         expected = f"each from 0 to {max(1, len(names) - 1)}, as many as classes"
-        raise UserError(f"{path}: {key}: found {found}, expected {expected}")
+        raise UserError(f"{path}: found {found}, expected {expected}")
     return names.tolist()
 
 
