@@ -149,6 +149,9 @@ WRONG: dict[str, Change] = {
     "found 3 training labels from 0 to 2, expected each from 0 to 3": lambda _: {
         "classes": np.array([*"abcd"])
     },
+    "found no test split and one image per class, expected a class of two": lambda a: {
+        "x_train": a["x_train"][:3], "y_train": np.arange(3)
+    },
     r"classes: found <U1 \(3,\), expected a text per class, all": lambda _: {
         "classes": np.array([*"aba"])
     },

@@ -49,6 +49,9 @@ def read_arrays(path: Path, picture: str = "glyph") -> DecodedDataset:
         print(f"{path}: has no test split; a fifth of the images becomes one, stratified by class")
         images, labels = splits["train"].images, splits["train"].labels
         train, test = stratified_split(labels, TEST_FRACTION)
+        if not len(test):
+            found = "no test split and one image per class"
+            raise UserError(f"{path}: found {found}, expected a class of two or more images")
         splits["train"] = LabelledImages(images[train], labels[train])
         splits["test"] = LabelledImages(images[test], labels[test])
     is_glyph = splits["train"].images.shape[1:] == (1, 28, 28)
