@@ -159,6 +159,15 @@ WRONG: dict[str, Change] = {
     "found x_train, y_train, train_labels for the train split, expected x_train and y": lambda a: {
         "train_labels": a["y_train"]
     },
+    r"classes: found the class '\\x1b\[2J', expected a name without": lambda _: {
+        "classes": np.array(["a", "\33[2J", "c"])
+    },
+    r"classes: found the class '\\udc80', expected a name without": lambda _: {
+        "classes": np.array(["a", "\udc80", "c"])
+    },
+    "classes: found the class '', expected a name without": lambda _: {
+        "classes": np.array(["a", "", "c"])
+    },
     "found no y_test, expected x_test and y_test": lambda a: {"x_test": a["x_train"]},
     "y_test: found labels from 1 to 3, expected 0 to 2": lambda a: {
         "x_test": a["x_train"], "y_test": a["y_train"] + 1

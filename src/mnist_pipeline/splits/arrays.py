@@ -9,7 +9,7 @@ import numpy as np
 
 from ..common.errors import UserError
 from .decoded import DecodedDataset, LabelledImages
-from .layout import TEST_FRACTION
+from .layout import TEST_FRACTION, check_class_name
 from .write import stratified_split
 
 KEYS = {
@@ -150,6 +150,8 @@ def _class_names(path: Path, labels: np.ndarray, names: np.ndarray | None) -> li
     if names.dtype.kind != "U" or names.ndim != 1 or len(np.unique(names)) < len(names):
         found = f"{path}: {CLASSES}: found {names.dtype} {names.shape}"
         raise UserError(f"{found}, expected a text per class, all different")
+    for name in names.tolist():
+        check_class_name(f"{path}: {CLASSES}", name)
     if len(names) < 2 or not np.array_equal(present, np.arange(len(names))):
         found = f"{len(present)} training labels from {present[0]} to {present[-1]}"
         expected = f"each from 0 to {max(1, len(names) - 1)}, as many as classes"

@@ -1,6 +1,5 @@
 """Which pictures a folder holds, laid out as for torchvision's ImageFolder."""
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -98,11 +97,15 @@ def _class_names(folder: Path) -> list[str]:
             f"{folder}: found the sub-folders {found}; expected two or more, one per class"
         )
     for name in names:
-        if name.encode(errors="replace").decode() != name:
-            raise UserError(f"{os.fsencode(folder / name)!r}: expected a name in UTF-8")
-        if CONTROL.search(name):
-            raise UserError(f"{folder / name}: expected a name without control characters")
+        check_class_name(f"{folder}", name)
     return names
+
+
+def check_class_name(place: str, name: str) -> None:
+    """Raise UserError if a file cannot hold the name of a class, or no terminal can show it."""
+    if not name or name.encode(errors="replace").decode() != name or CONTROL.search(name):
+        expected = "a name without control characters, in UTF-8 and not empty"
+        raise UserError(f"{place}: found the class {name!a}, expected {expected}")
 
 
 def _visible(folder: Path, files: bool = False) -> list[Path]:
