@@ -109,14 +109,14 @@ def test_every_format_that_can_be_read_counts(tmp_path: Path) -> None:
 
 def test_other_files_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path, *(f"{name}/{n}.png" for name in "ab" for n in "12"), "outside.png")
-    for name in ("README", "a/1.heic", "a/deep/2.HEIC", "b/Thumbs.db"):
+    for name in ("README", "a/1.heic", "a/deep/2.HEIC", "b/Thumbs.\33[2j"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("other")
     _, train, test = read(tmp_path)
     assert sorted(train + test) == [0, 1, 2, 3]
     assert capsys.readouterr().out == (
         f"{tmp_path}: left out 5 files, not pictures of a class:"
-        " 2 .heic, 1 no extension, 1 .png, 1 .db\n"
+        " 2 .heic, 1 no extension, 1 .png, 1 .\\x1b[2j\n"
     )
 
 

@@ -7,7 +7,7 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from ..common.errors import UserError
+from ..common.errors import UserError, printable
 from .decoded import DecodedDataset, LabelledImages
 from .layout import TEST_FRACTION, check_class_name
 from .write import stratified_split
@@ -80,7 +80,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         expected = "x_train and y_train, or train_images and train_labels"
         raise UserError(f"{path}: found the keys {found}; expected {expected}")
     if others := [key for key in keys if key not in known]:
-        print(f"{path}: left out the keys {', '.join(others)}")
+        print(f"{path}: left out the keys {printable(', '.join(others))}")
     return arrays
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..common.errors import CONTROL, UserError
+from ..common.errors import CONTROL, UserError, printable
 from ..handwriting.decode import FORMATS
 from .write import stratified_split
 
@@ -171,7 +171,7 @@ def _count_others(folder: Path, others: list[Path]) -> None:
         found = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
         found += ", ..." * (len(kinds) > 5)
         files = f"{len(others)} file{'s' * (len(others) != 1)}"
-        print(f"{folder}: left out {files}, not pictures of a class: {found}")
+        print(f"{folder}: left out {files}, not pictures of a class: {printable(found)}")
 
 
 def _split(pictures: list[Picture], classes: list[str], folder: Path) -> list[list[Picture]]:
