@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -226,6 +227,15 @@ def test_a_missing_file_and_foreign_keys(
     path = save(tmp_path, small() | {"\33[2J": labels.astype(object), "label": labels})
     read_arrays(path)
     assert capsys.readouterr().out.startswith(f"{path}: left out the keys \\x1b[2J, label\n")
+
+
+def test_more_than_fits_in_memory_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    header = {"descr": "|u1", "fortran_order": False, "shape": (2**30, 2**14, 2**14)}
+    with ZipFile(path, "w") as file, file.open("x_train.npy", "w") as member:
+        np.lib.format.write_array_header_1_0(member, header)
+    with pytest.raises(MemoryError):
+        read_arrays(path)
 
 
 @given(data=st.data())

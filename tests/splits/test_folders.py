@@ -150,6 +150,13 @@ def test_whatever_goes_wrong_in_a_picture_it_is_named(
     assert first == "4 pictures cannot be used:"
     assert f"  {tmp_path / 'b/2.png'}: cannot be converted (IndexError: of 2.png)" in lines
 
+    def too_large(path: Path, **settings: object) -> np.ndarray:
+        raise MemoryError
+
+    monkeypatch.setitem(PICTURES, "photo", too_large)
+    with pytest.raises(MemoryError):
+        read(tmp_path)
+
 
 @pytest.fixture
 def two_processes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,9 +70,9 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
                 with file.open(f"{key}.npy") as member:
                     arrays[key] = np.lib.format.read_array(member, allow_pickle=False)
                     member.read()  # up to the end, where zipfile compares the checksum
-    except OSError:
+    except (OSError, MemoryError):
         raise
-    except Exception as error:  # damaged content, or more than fits in memory
+    except Exception as error:  # damaged content
         problem = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{place}: {problem}; expected what np.savez writes") from None
     if not {key for pair in KEYS["train"] for key in pair} & arrays.keys():

@@ -105,6 +105,8 @@ def _try(convert: Callable[[Path], np.ndarray], path: Path) -> np.ndarray | str:
         return convert(path)
     except PictureError as error:
         return str(error)
+    except MemoryError:  # no fault of the picture
+        raise
     except Exception as error:  # a fault of the conversion: without a name, which picture?
         return f"{path}: cannot be converted ({type(error).__name__}: {error})"
 
