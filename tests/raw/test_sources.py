@@ -174,7 +174,7 @@ def test_no_source_left(mirror: Mirror, tmp_path: Path) -> None:
     for source, reason in zip(tried, ["refused", "no such folder", "answered 404"], strict=True):
         assert any(source in line and reason in line for line in message.splitlines())
     assert "MNIST_MIRROR=" in message
-    assert "dvc exp run -S dataset=digits" in message
+    assert "dvc exp run $(cat recipes/digits)" in message
     assert list(tmp_path.iterdir()) == []
 
 

@@ -152,7 +152,7 @@ def _fetch(dataset: str, mirrors: Sequence[str], root: Path) -> tuple[list[str],
     raise (UnavailableError if answered else UnreachableError)(
         f"{dataset}: no source has all of the raw files:\n{tried}\n"
         "Name a mirror that has them, a URL prefix or a folder: MNIST_MIRROR=... dvc repro\n"
-        "or use the embedded digits, which need no network: dvc exp run -S dataset=digits"
+        "or use the embedded digits, which need no network: dvc exp run $(cat recipes/digits)"
     )
 
 
