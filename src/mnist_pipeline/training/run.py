@@ -35,13 +35,7 @@ def train(
     and a checkpoint in `models` after every epoch. Raises UserError: a split is missing, damaged or
     empty, settings do not fit it, hosts disagree, or training diverges.
     """
-    train_set = load_split(data, "train")
-    validation_set = load_split(data, "validation")
-    if settings.keep == "best" and not len(validation_set):
-        raise ConflictError(
-            f"{data / 'validation'}: found no images, by which keep: best selects; expected a"
-            " validation_fraction above 0, which 'dvc repro preprocess' applies"
-        )
+    train_set, validation_set = load_splits(settings, data)
     spec = build_spec(settings, load_info(data), device)
     fingerprint = run_fingerprint(settings, data, device)
     model = build_model(spec, settings.seed)
@@ -69,6 +63,19 @@ def train(
     barrier()  # until here a failed rank can be restarted from the checkpoint
     if is_local_rank_0():
         checkpoint.path.unlink(missing_ok=True)
+
+
+def load_splits(settings: TrainSettings, data: Path) -> tuple[ImageDataset, ImageDataset]:
+    """The training and the validation split. Raises UserError: missing, damaged or empty."""
+    train_set = load_split(data, "train")
+    validation_set = load_split(data, "validation")
+    if settings.keep == "best" and not len(validation_set):
+        raise ConflictError(
+            f"{data / 'validation'}: found no validation images, by which keep: best selects;"
+            " expected classes of two or more images and a validation_fraction above 0, which"
+            " 'dvc repro preprocess' applies"
+        )
+    return train_set, validation_set
 
 
 def run_fingerprint(settings: TrainSettings, data: Path, device: torch.device) -> dict[str, object]:
