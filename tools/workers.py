@@ -17,7 +17,7 @@ import yaml
 
 from mnist_pipeline.common.cores import cores
 from mnist_pipeline.common.errors import UserError, run_script
-from mnist_pipeline.raw.sources import OWN_DATA
+from mnist_pipeline.raw.sources import NO_DATA, OWN_DATA
 
 
 def main() -> None:
@@ -65,7 +65,7 @@ def check_data(name: str, commit: str) -> None:
     """Warn of data of the user that the copy of the experiment `name`, a commit, will not have."""
     settings = yaml.safe_load(run_git("show", f"{commit}:./params.yaml").stdout)
     for setting in OWN_DATA:
-        data = Path(settings[setting])
+        data = Path(settings.get(setting, NO_DATA))  # queued before the setting was there
         tracked = [data, *(Path(f"{path}.dvc") for path in (data, *data.parents[:-1]))]
         if not data.is_absolute() and all(
             run_git("cat-file", "-e", f"{commit}:./{path.as_posix()}").returncode
