@@ -58,12 +58,21 @@ class Answer(NamedTuple):
 
 
 def main() -> None:
-    """Ask DVC, render the page, write it."""
+    """Render the page, write it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--timeout", type=float, default=120, help="seconds to wait for DVC")
     parser.add_argument("--base", default="HEAD", help="commit to compare with (default: HEAD)")
     arguments = parser.parse_args()
-    timeout, base = arguments.timeout, arguments.base
+    page, errors = render(arguments.base, arguments.timeout)
+    with atomic(REPORT) as temporary:
+        temporary.write_text(page, "utf-8")
+    for error in errors:
+        print(f"warning: {error.splitlines()[0]}", file=sys.stderr)
+    print(f"{REPORT.relative_to(ROOT)}: open it in a browser")
+
+
+def render(base: str, timeout: float) -> tuple[str, list[str]]:
+    """The page, and the errors of the `dvc` commands that failed."""
     import jinja2  # --help needs no package of this tool
 
     with tempfile.TemporaryDirectory() as folder:
@@ -96,11 +105,7 @@ def main() -> None:
             svg=svg,
             unique_pictures=unique_pictures,
         )
-    with atomic(REPORT) as temporary:
-        temporary.write_text(page, "utf-8")
-    for error in errors:
-        print(f"warning: {error.splitlines()[0]}", file=sys.stderr)
-    print(f"{REPORT.relative_to(ROOT)}: open it in a browser")
+    return page, errors
 
 
 def ask_dvc(timeout: float, command: str, *options: str) -> Answer:
