@@ -75,7 +75,8 @@ def dvc_md5(path: Path) -> str:
         if file.is_file() and not fnmatch(file.name, ".*.partial")  # as in .dvcignore
     }
     listed = [{"md5": files[name], "relpath": name} for name in sorted(files)]
-    return f"{_md5(json.dumps(listed, sort_keys=True).encode())}.dir"
+    content = json.dumps(listed, sort_keys=True).encode()
+    return f"{hashlib.md5(content, usedforsecurity=False).hexdigest()}.dir"
 
 
 def objects(cache: Path, md5: str) -> Iterator[tuple[Path, bool]]:
@@ -83,13 +84,8 @@ def objects(cache: Path, md5: str) -> Iterator[tuple[Path, bool]]:
     path = cache / md5[:2] / md5[2:]
     if not md5[2:] or not path.is_file():
         return
-    content = path.read_bytes()
-    is_good = _md5(content) == md5.removesuffix(".dir")
+    is_good = md5_of(path) == md5.removesuffix(".dir")
     yield path, is_good
     if is_good and md5.endswith(".dir"):
-        for entry in json.loads(content):
+        for entry in json.loads(path.read_bytes()):
             yield from objects(cache, entry["md5"])
-
-
-def _md5(content: bytes) -> str:
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()

@@ -1,6 +1,7 @@
 """Which of the known reasons apply where a run has other outs than those committed."""
 
 import json
+import tracemalloc
 from hashlib import md5
 from importlib.metadata import version
 from pathlib import Path
@@ -46,6 +47,20 @@ def test_packages_that_a_lock_does_not_pin(tmp_path: Path) -> None:
         "pandas==0.1\nno-such-package==1\n"
     )
     assert other_packages(lock) == [f"pandas {pandas}"]
+
+
+def test_a_large_out_is_not_held_in_memory(tmp_path: Path) -> None:
+    name = md5(bytes(1 << 25)).hexdigest()
+    path = tmp_path / name[:2] / name[2:]
+    path.parent.mkdir()
+    path.write_bytes(bytes(1 << 25))
+    tracemalloc.start()
+    try:
+        assert dvc_md5(path) == name
+        assert [*objects(tmp_path, name)] == [(path, True)]
+        assert tracemalloc.get_traced_memory()[1] < 1 << 23
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_folder_in_a_cache(tmp_path: Path) -> None:

@@ -117,12 +117,17 @@ def written_by(stage: str, path: Path) -> str:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's content in hexadecimal, read in chunks of 1 MiB."""
-    digest = hashlib.sha256()
+    """SHA-256 of a file's content in hexadecimal."""
+    return digest(path, "sha256")
+
+
+def digest(path: Path, algorithm: str) -> str:
+    """Digest of a file's content in hexadecimal, read in chunks of 1 MiB."""
+    found = hashlib.new(algorithm, usedforsecurity=False)
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+            found.update(chunk)
+    return found.hexdigest()
 
 
 def _remove(path: Path) -> None:

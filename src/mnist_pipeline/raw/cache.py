@@ -5,7 +5,6 @@ clone then need no network.
 """
 
 import errno
-import hashlib
 import os
 import shutil
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from ..common.files import atomic
+from ..common.files import atomic, digest
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -81,5 +80,4 @@ class Cache:
 
 def md5_of(path: Path) -> str:
     """MD5 of a file's content in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.md5(file.read(), usedforsecurity=False).hexdigest()
+    return digest(path, "md5")
