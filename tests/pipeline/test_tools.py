@@ -57,6 +57,9 @@ def test_a_tool_without_its_packages_says_what_installs_them(project: Project) -
     assert output == (
         "error: jinja3: no such package; 'make env' installs the packages of all tools and extras\n"
     )
+    (project.folder / "tools/jinja2.py").write_text("import mnist_pipeline.nowhere\n")
+    output = project.run(python, "tools/report.py", "--base=nowhere", status=1)
+    assert output.endswith("ModuleNotFoundError: No module named 'mnist_pipeline.nowhere'\n")
 
 
 def test_every_picture_is_answered_and_the_others_named(project: Project, tmp_path: Path) -> None:
