@@ -9,6 +9,7 @@ from pathlib import Path
 from _tool import ROOT
 
 from dvc.config import Config
+from dvc.config_schema import RelPath
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.scm import SCMError, resolve_rev
@@ -45,11 +46,16 @@ def clone(commit: str, folder: Path, cache: Path) -> Path:
     if not (project / ".dvc").is_dir():
         raise UserError(f"{commit[:7]}: found no folder .dvc, expected a commit of this project")
     inputs = git(project, "ls-files", "-z", "*.dvc").split("\0")[:-1]
+    # DVC writes ASCII only, which an absolute path may not be.
     with Config(str(project / ".dvc")).edit("local") as config:
         config["core"] = {"autostage": True}  # without advice on what to add to Git
-        config["cache"] = {"dir": str(folder / "cache")}
+        config["cache"] = {"dir": RelPath(folder / "cache")}
         if inputs:
-            config["remote"] = {"project": {"url": str(cache.parents[1]), "verify": True}}
+            url = str(cache.parents[1])
+            if not url.isascii():
+                url = RelPath(folder / "inputs")
+                Path(url).symlink_to(cache.parents[1])
+            config["remote"] = {"project": {"url": url, "verify": True}}
     if inputs:
         run_dvc(project, folder, "pull", "--remote=project", *inputs)
     return project
