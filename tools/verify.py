@@ -40,8 +40,25 @@ Numbers = dict[str, object]
 """Numbers that a person compares, by file and name."""
 
 
+class Different(SystemExit):
+    """Exit with 1: something differs."""
+
+
+def run() -> None:
+    """Run `main`; whatever error ends it, exit with 2, as 1 would say that something differs."""
+    try:
+        run_script(main)
+    except Different:
+        raise
+    except SystemExit as end:
+        sys.exit(2 if end.code == 1 else end.code)
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        sys.exit(2)
+
+
 def main() -> None:
-    """Verify a revision; exit with 1 if anything differs. Raises UserError."""
+    """Verify a revision. Raises UserError; Different: anything differs."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("revision", nargs="?", default="HEAD", help="experiment or commit")
     revision = parser.parse_args().revision
@@ -49,10 +66,8 @@ def main() -> None:
         signal.signal(number, signal.default_int_handler)  # which lets the clone be removed
     try:
         with TemporaryDirectory(prefix="verify-", ignore_cleanup_errors=True) as folder:
-            sys.exit(not is_identical(revision, Path(folder).resolve()))
-    except UserError as error:
-        error.exit_code = 2
-        raise
+            if not is_identical(revision, Path(folder).resolve()):
+                raise Different(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -182,4 +197,4 @@ def first_area(wrong: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run()

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -23,6 +24,8 @@ def everything(project: Project) -> dict[str, object]:
     ours = {name: files[name] for name in files if not name.startswith((".dvc/tmp/", ".venv/"))}
     return ours | {
         "refs": project.run("git", "for-each-ref"),
+        "head": project.run("git", "symbolic-ref", "HEAD"),
+        "config": project.run("git", "config", "--local", "--list"),
         "status": project.run("git", "status", "--porcelain"),
         "queue": sorted(name for name in files if name.startswith(".dvc/tmp/exps/")),
     }
@@ -31,13 +34,19 @@ def everything(project: Project) -> dict[str, object]:
 def test_an_experiment_is_verified_and_a_clone_without_cache(
     quick_project: Project, tmp_path: Path
 ) -> None:
-    project = quick_project.copy(tmp_path / "quick")
+    project = quick_project.copy(tmp_path / "quické")
     (project.folder / "pictures.zip").write_bytes(b"an input that is not in Git")
     project.dvc("add", "pictures.zip")
     project.commit("an input under dvc add")
     project.dvc("exp", "run", "--set-param", "seed=7", "--name", "seed-7")
     before = everything(project)
-    output = project.run("make", "verify", EXP="seed-7", TMPDIR=str(tmp_path))
+    temporary = tmp_path / "tmpé"
+    temporary.mkdir()
+    hook = {"GIT_DIR": str(project.folder / ".git"), "GIT_INDEX_FILE": ".git/index"}
+    project.env |= hook | {"TMPDIR": str(temporary)}
+    output = project.run("make", "verify", EXP="seed-7")
+    for name in hook:
+        del project.env[name]
     assert ran(output) == ["download", "preprocess", "train", "evaluate"]
     assert "Compared 15 outs of seed-7 (" in output
     assert "1 file added" in output
@@ -52,7 +61,7 @@ def test_an_experiment_is_verified_and_a_clone_without_cache(
     assert output.startswith("Left out: 1 files with uncommitted changes\n")
     assert "and 10 copies with dvc.lock" in output, "of five files, in Git and the workspace"
     assert output.endswith("\nidentical\n")
-    assert not [*tmp_path.glob("verify-*")]
+    assert not [*tmp_path.glob("verify-*"), *temporary.iterdir()]
 
 
 def test_each_forgery_is_found(quick_project: Project, tmp_path: Path) -> None:
@@ -109,6 +118,8 @@ def test_what_cannot_be_compared_and_ctrl_c(clone: Project, tmp_path: Path) -> N
     clone.env["TMPDIR"] = str(temporary)
     output = clone.run(*VERIFY, "nowhere", status=2)
     assert output == "error: unknown Git revision 'nowhere'; 'dvc exp show' lists experiments\n"
+    output = clone.run(sys.executable, VERIFY[1], status=2, PATH="")
+    assert output == "error: git: No such file or directory\n"
     output = clone.run(*VERIFY, status=2)  # a project that can reach no source
     assert output.endswith("error: dvc repro failed in the clone, as said above\n")
     verify = subprocess.Popen(
