@@ -55,7 +55,9 @@ def train(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, str]]:
             clones.put(clone)
         return output
 
-    with TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
+    parent = ROOT / ".dvc/tmp"  # where Clone can name the cache, whatever the project's path
+    parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=parent) as folder, ThreadPoolExecutor(jobs) as pool:
         for number, share in enumerate(shares(jobs)):
             clones.put(Clone(Path(folder) / str(number), base, {"PATH": PATH, **share}))
         yield from zip(runs, pool.map(train_one, runs), strict=True)
