@@ -24,6 +24,7 @@ from _dvc import read_each
 from compare import PREDICTIONS, check_images, read_predictions
 from PIL import Image, ImageDraw, ImageFont
 
+from extras.benchmarks.recipes import code
 from extras.benchmarks.results import kind, machine, read, save
 from extras.benchmarks.runs import Row, Run, mean_and_error, outcome, train, write_table
 from mnist_pipeline.common.errors import UserError, run_script
@@ -108,9 +109,19 @@ def digest(step: str) -> str:
     return hashlib.sha256("\n".join(settings(step)).encode()).hexdigest()[:8]
 
 
+def origin(step: str, jobs: int) -> Row:
+    """What the runs of a row have in common."""
+    return {"settings": digest(step), "code": code(settings(step)), "jobs": jobs}
+
+
 def measure(steps: list[str], num_seeds: int, jobs: int) -> None:
-    """Train the seeds that are missing; results.json is saved after each."""
+    """Train the seeds that are missing; results.json is saved after each.
+
+    A row of other code, packages or defaults, or of other runs at a time, starts anew.
+    """
     rows = rows_of(read().get(kind(machine()), {}))
+    origins = {step: origin(step, jobs) for step in steps}
+    rows = {step: row for step, row in rows.items() if origins.get(step, {}).items() <= row.items()}
     missing = {
         name_of(step, seed): (step, seed)
         for step in steps
@@ -121,8 +132,7 @@ def measure(steps: list[str], num_seeds: int, jobs: int) -> None:
     for run, output in train(runs, jobs):
         step, seed = missing[run.name]
         result = outcome(output)
-        same = {"settings": digest(step), "jobs": jobs}
-        same |= {name: result.pop(name) for name in ("precision", "threads")}
+        same = origins[step] | {name: result.pop(name) for name in ("precision", "threads")}
         seeds = rows.get(step, {}).get("seeds", {}) | {str(seed): result | paired(step, seed)}
         rows[step] = same | {"seeds": seeds}
         print(f"{run.name}: {result['accuracy']} % in {result['seconds']} s", flush=True)
@@ -143,12 +153,19 @@ def name_of(step: str, seed: int) -> str:
 
 
 def paired(step: str, seed: int) -> Row:
-    """How many test images a run gained and lost, over the same seed of the step before."""
+    """How many test images a run gained and lost, over the same seed of the step before.
+
+    Empty if there is none, or if the predictions of that run are not in this repository.
+    """
     position = list(STEPS).index(step)
     if not position:
         return {}
     names = [name_of(each, seed) for each in list(STEPS)[position - 1 : position + 1]]
-    tables = dict(zip(names, read_each(names, PREDICTIONS, read_predictions), strict=True))
+    try:
+        tables = dict(zip(names, read_each(names, PREDICTIONS, read_predictions), strict=True))
+    except UserError as error:
+        print(f"warning: no images gained and lost: {error}", file=sys.stderr)
+        return {}
     check_images(tables)
     return gained_and_lost(*tables.values())
 

@@ -15,6 +15,7 @@ import re
 import shutil
 import statistics
 import sys
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -75,7 +76,7 @@ def measure(recipe: str, num_seeds: int) -> None:
     """Train the seeds that are missing and let all vote; results.json is saved after each."""
     rows = read().get(kind(machine()), {}).get("recipes", {}).get("rows", {})
     row = rows.get(recipe, {})
-    origin = {"settings": settings(recipe), "code": code(recipe)}
+    origin = {"settings": settings(recipe), "code": code(read_recipe(recipe))}
     if not origin.items() <= row.items():
         row = origin | {"seeds": {}}
     missing = [seed for seed in range(num_seeds) if str(seed) not in row["seeds"]]
@@ -99,8 +100,8 @@ def settings(recipe: str) -> str:
     return sha256(ROOT / "recipes" / recipe)[:8]
 
 
-def code(recipe: str) -> str:
-    """Digest of what else shapes a recipe's models: code, packages and the other settings."""
+def code(values: Sequence[str]) -> str:
+    """Digest of what shapes the models of settings `name=value`: code, packages, all settings."""
     stage = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"]["train"]
     deps = [ROOT / dep for dep in stage["deps"] if not dep.startswith("data/")]
     files = [
@@ -110,7 +111,7 @@ def code(recipe: str) -> str:
         for name in ("dvc.yaml", "params.yaml"):
             shutil.copy(ROOT / name, folder)
         params = Path(folder) / "params.yaml"
-        apply_overrides(params, read_recipe(recipe))
+        apply_overrides(params, list(values))
         inputs = read_settings(params, TrainSettings).inputs()
         content = yaml.safe_load(params.read_text("utf-8"))
     data = [content["dataset"], content["validation_fraction"]]
@@ -181,7 +182,7 @@ def rows_of(recipe: str, results: dict[str, Row]) -> list[tuple[str, Row]]:
 
 def is_today(recipe: str, row: Row) -> tuple[bool, bool]:
     """Whether a row is of today's settings, and of today's code."""
-    return row["settings"] == settings(recipe), row.get("code") == code(recipe)
+    return row["settings"] == settings(recipe), row.get("code") == code(read_recipe(recipe))
 
 
 def recipe_row(recipe: str, name: str, row: Row) -> str:

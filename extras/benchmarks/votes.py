@@ -3,8 +3,9 @@
     python extras/benchmarks/votes.py [--train] [--jobs 2]
 
 --train trains what is missing: ten seeds of recipes/fair with kernels of 3, 5 and 7 pixels, as the
-experiments fair-k3-0 to fair-k7-9. Then all of them predict the images of data/processed, and the
-table of docs/results.md is written.
+experiments fair-k3-0 to fair-k7-9; those of other code count as missing. (Where other commits have
+experiments of these names, remove them: dvc exp remove --rev COMMIT NAME.) Then all of them predict
+the images of data/processed, and the table of docs/results.md is written.
 """
 
 import argparse
@@ -18,6 +19,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[2] / name) for name in ("to
 from _tool import ROOT
 
 import numpy as np
+import yaml
 from compare import predict
 
 from extras._clone import call
@@ -51,12 +53,26 @@ def main() -> None:
         for seed in range(SEEDS)
     ]
     if options.train:
-        trained = call(ROOT, "git", "for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps")
-        missing = [run for run in runs if run.name not in trained.split()]
+        trained = trained_today()
+        missing = [run for run in runs if run.name not in trained]
         for run, output in train(missing, options.jobs):
             print(f"{run.name}: {outcome(output)['seconds']} s", flush=True)
     save("votes", {split: count_errors([run.name for run in runs], split) for split in SPLITS})
     write_table(PAGE, "votes", table(read()))
+
+
+def trained_today() -> set[str]:
+    """Names of the experiments that were trained with the code and packages of HEAD's dvc.lock."""
+    refs = call(ROOT, "git", "for-each-ref", "--format=%(refname)", "refs/exps/*/*/*").split()
+    today = code_of("HEAD")
+    return {ref.rpartition("/")[2] for ref in refs if code_of(ref) == today}
+
+
+def code_of(revision: str) -> Row:
+    """The MD5 of each file and folder of code that a revision's training ran."""
+    lock = yaml.safe_load(call(ROOT, "git", "show", f"{revision}:./dvc.lock"))
+    deps = lock["stages"]["train"]["deps"]
+    return {dep["path"]: dep["md5"] for dep in deps if not dep["path"].startswith("data/")}
 
 
 def count_errors(names: Sequence[str], split: str) -> Row:

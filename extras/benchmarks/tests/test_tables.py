@@ -49,7 +49,31 @@ def test_images_that_a_step_gains_and_loses() -> None:
     row = {"accuracy": 0.0, "validation": None, "seconds": 1.0}
     seeds = {"0": {**row, "gained": 2, "lost": 1}, "1": {**row, "gained": 5, "lost": 0}}
     assert "|  | 0.00 | 4 | 0 | +3.0 ± 2.0 | 1 s |" in ladder.table_row("best", {"seeds": seeds})
+    assert ladder.paired("momentum", 12345) == {}, "of experiments that are not here"
     assert ladder.picture({"good": {"seeds": seeds}}).size == (1600, 168)
+
+
+def test_a_step_of_other_code_or_jobs_is_trained_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = ladder.origin("tutorial", jobs=1) | {"seeds": {"0": {}}}
+    here = results.kind(results.machine())
+    found: list[int] = []
+
+    def train(missing: list[runs.Run], jobs: int) -> list[tuple[runs.Run, str]]:
+        found.append(len(missing))
+        return []
+
+    monkeypatch.setattr(ladder, "train", train)
+    for change in ({}, {"jobs": 2}, {"code": "another"}):
+        stored = {here: {"ladder": {"rows": {"tutorial": row | change}}}}
+        monkeypatch.setattr(ladder, "read", lambda stored=stored: stored)
+        ladder.measure(["tutorial"], 1, jobs=1)
+    assert found == [0, 1, 1]
+
+
+def test_code_of_votes() -> None:
+    code = votes.code_of("HEAD")
+    assert {"requirements.lock", "stages/train.py"} < {*code}
+    assert not [name for name in code if name.startswith("data/")]
 
 
 def test_errors_of_votes_and_their_standard_error() -> None:
@@ -71,7 +95,7 @@ def test_a_row_of_other_code_or_settings_says_so(
 ) -> None:
     row = {"runs": 2, "accuracy": 99.0, "standard_error": 0.01, "seconds": 3.0, "threads": 1,
            "precision": "float32", "date": "2026-11-29"}  # fmt: skip
-    row |= {"settings": recipes.settings("quick"), "code": recipes.code("quick")}
+    row |= {"settings": recipes.settings("quick"), "code": recipes.code(runs.read_recipe("quick"))}
 
     def shown() -> str:
         return recipes.recipe_row("quick", "AMD EPYC, AVX2, 2 cores", row)
