@@ -17,6 +17,14 @@ from mnist_pipeline.common.errors import UserError
 Content = TypeVar("Content")
 
 
+def commit_of(repo: Repo, revision: str) -> str:
+    """The commit of HEAD, or another revision as it is.
+
+    To DVC, HEAD is the baseline of an experiment that runs, or that was killed at any time before.
+    """
+    return repo.scm.get_rev() if revision == "HEAD" else revision
+
+
 def expand(pattern: str) -> list[str]:
     """List the experiments of HEAD whose names match a shell pattern; anything else is a revision.
 
@@ -68,7 +76,7 @@ def read_one(revision: str, path: str, read: Callable[[Path], Content]) -> Conte
         copy = Path(folder) / Path(path).name
         try:
             # Unlike dvc.api, Repo knows that the project may be a sub-folder of its repository.
-            with Repo(str(ROOT)) as repo, repo.switch(revision):
+            with Repo(str(ROOT)) as repo, repo.switch(commit_of(repo, revision)):
                 repo.dvcfs.get_file(f"/{path}", str(copy))
         except DvcException as error:
             raise UserError(f"{revision}: {error}; 'dvc exp show' lists experiments") from None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from _tool import ROOT
 
+from _dvc import commit_of
 from dvc.config import Config
 from dvc.config_schema import RelPath
 from dvc.exceptions import DvcException
@@ -21,7 +22,8 @@ def look_up(revision: str) -> tuple[str, Path]:
     """Return the commit of a revision, and this project's cache. Raises UserError: not a commit."""
     try:
         with Repo(str(ROOT)) as repo:
-            commit, cache = resolve_rev(repo.scm, revision), Path(repo.cache.local.path)
+            commit = resolve_rev(repo.scm, commit_of(repo, revision))
+            cache = Path(repo.cache.local.path)
     except (DvcException, SCMError) as error:
         raise UserError(f"{error}; 'dvc exp show' lists experiments") from None
     changed = git(ROOT, "status", "--porcelain", "--untracked-files=no")

@@ -104,8 +104,10 @@ def is_identical(revision: str, folder: Path) -> bool:
         f" {time.monotonic() - start:.0f} s"
     )
     print("\n  ".join(["different:", *problems]) if problems else "identical")
-    if wrong:
+    if MODEL in wrong:
         print("\n  ".join(["Known reasons that apply:", *known_reasons(project, committed, cache)]))
+    elif wrong:
+        print("Known reasons that apply: none, as the model is the same")
     return not problems
 
 

@@ -81,6 +81,8 @@ def test_each_forgery_is_found(quick_project: Project, tmp_path: Path) -> None:
     assert code["path"] == "stages/preprocess.py"
     replace(project, "dvc.lock", code["md5"], "e" * 32)
     replace(project, "dvc.lock", outs["metrics/pictures/samples.png"], "f" * 32)
+    baseline = "refs/exps/exec/EXEC_BASELINE"  # an experiment that was killed leaves it to DVC
+    project.run("git", "update-ref", baseline, "HEAD")
     project.commit("better numbers")
     model = project.folder / ".dvc/cache/files/md5" / outs[MODEL][:2] / outs[MODEL][2:]
     model.chmod(0o644)
