@@ -60,14 +60,14 @@ STEPS = {
     "depth": ("five convolutions, wider", "models.cnn.channels=[[16],[32,32],[64,64]]"),
     "smoothing": ("label smoothing", "label_smoothing=0.1"),
     "good": ("12 epochs: recipes/good", "epochs=12"),
-    "width": (
-        "six, twice as wide, pooling last",
-        "models.cnn.channels=[[32,32],[64,64],[128,128]] models.cnn.pool_after=last",
-    ),
     "longer": (
         "16 epochs, stronger augmentation",
         "epochs=16 augmentations.affine.rotation=15 augmentations.affine.translation=3"
         " augmentations.affine.scale=0.15 augmentations.affine.shear=10",
+    ),
+    "width": (
+        "six, twice as wide, pooling last",
+        "models.cnn.channels=[[32,32],[64,64],[128,128]] models.cnn.pool_after=last",
     ),
     "best": ("all 60,000 images: recipes/best", "validation_fraction=0"),
 }
