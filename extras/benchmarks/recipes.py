@@ -162,16 +162,12 @@ def shown_rows(results: dict[str, Row]) -> list[str]:
 
 
 def all_rows(results: dict[str, Row]) -> list[str]:
-    """Each recipe on each kind of machine, and the votes."""
-    rows = []
-    for recipe in RECIPES:
-        for name, row in rows_of(recipe, results):
-            rows.append(recipe_row(recipe, name, row))
-            if "vote" in row:
-                vote, models = row["vote"]["accuracy"], row["vote"]["models"]
-                title = f"`{recipe}`, {models} models voting"
-                rows.append(table_row(title, f"{vote:.2f} %", errors(vote), "", "the same"))
-    return rows
+    """Each recipe on each kind of machine, with the vote of its models."""
+    return [
+        recipe_row(recipe, name, row, row.get("vote"))
+        for recipe in RECIPES
+        for name, row in rows_of(recipe, results)
+    ]
 
 
 def rows_of(recipe: str, results: dict[str, Row]) -> list[tuple[str, Row]]:
@@ -185,7 +181,7 @@ def is_today(recipe: str, row: Row) -> tuple[bool, bool]:
     return row["settings"] == settings(recipe), row.get("code") == code(read_recipe(recipe))
 
 
-def recipe_row(recipe: str, name: str, row: Row) -> str:
+def recipe_row(recipe: str, name: str, row: Row, vote: Row | None = None) -> str:
     """What a recipe reaches on a kind of machine."""
     has_settings, has_code = is_today(recipe, row)
     spread = f" ± {row['standard_error']:.2f}" if row["standard_error"] else ""
@@ -193,7 +189,9 @@ def recipe_row(recipe: str, name: str, row: Row) -> str:
     return table_row(
         f"`{recipe}`: {RECIPES[recipe]}" if has_settings else f"`{recipe}`, earlier settings",
         f"{row['accuracy']:.2f}{spread} % ({row['runs']} seeds)",
-        errors(row["accuracy"]),
+        errors(row["accuracy"])
+        if vote is None
+        else f"{errors(row['accuracy'])}; {vote['models']} voting: {errors(vote['accuracy'])}",
         f"{row['seconds']:.0f} s",
         f"{processor(name)}, {threads}, {row['precision']}; {row['date']}"
         + ", earlier code" * (has_settings and not has_code),

@@ -131,7 +131,7 @@ def test_the_speed_on_the_pages_is_that_of_the_results() -> None:
     differs = [f"{rows[f'processes: {count}, validation loss differs']:.0f}" for count in (2, 4)]
     scaling = " ".join((ROOT / "docs/scaling.md").read_text("utf-8").split())
     assert "took {} s in one process, {} s in two and {} s in four".format(*seconds) in scaling
-    assert "more than {} millionths in two processes, {} in four".format(*differs) in scaling
+    assert "at most {} millionths in two processes, {} in four".format(*differs) in scaling
     assert f"of an {name}" in scaling
 
 
