@@ -11,7 +11,7 @@ import pytest
 from extras.benchmarks import ladder, recipes, results, runs, votes
 from tests.conftest import ROOT
 
-README = recipes.README.read_text("utf-8")
+README = " ".join(recipes.README.read_text("utf-8").split())
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,20 @@ def test_a_table_is_that_of_the_results(
     """The script of the same name writes it."""
     _, written, _ = runs.read_table(page, name)
     assert written == table(results.read())
+
+
+def test_the_figures_beside_the_tables_are_those_of_the_results() -> None:
+    rows = next(rows for each in results.read().values() if (rows := ladder.rows_of(each)))
+    accuracies = {step: [run["accuracy"] for run in rows[step]["seeds"].values()] for step in rows}
+    errors = {step: recipes.errors(statistics.mean(accuracies[step])) for step in rows}
+    text = " ".join(ladder.PAGE.read_text("utf-8").split())
+    assert f"makes about {round(errors['tutorial'], -1)} errors on the 10,000 test images" in text
+    assert f"`recipes/best` {errors['best']}." in text
+    for recipe in ("quick", "best"):
+        _, table, _ = runs.read_table(recipes.README, "recipes")
+        (accuracy,) = runs.found(rf"^\| `{recipe}`: .*? \| ([\d.]+)", table)
+        (shown,) = runs.found(rf"recipes/{recipe}\)` \*\*([\d.]+) %\*\*", README)
+        assert abs(float(shown) - float(accuracy)) < 0.051
 
 
 @pytest.mark.parametrize("recipe", ["good", "best"])
