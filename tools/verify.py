@@ -94,7 +94,7 @@ def is_identical(revision: str, folder: Path) -> bool:
     problems += differing_numbers(numbers, read_numbers(project, committed))
     wrong = differing_outs(committed, found)
     if wrong:
-        first = f"{len(wrong)} outs differ from those of the run, first the {first_area(wrong)}"
+        first = f"outs that differ from those of the run, first the {first_area(wrong)}"
         problems = [f"{first}: {', '.join(wrong)}", *problems]
     problems += differing_inputs(committed, found, wrong)
     print(

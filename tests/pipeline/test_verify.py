@@ -93,7 +93,7 @@ def test_each_forgery_is_found(quick_project: Project, tmp_path: Path) -> None:
     errors = quick_project.read("metrics/test.json")["errors"]
     found = [line.strip() for line in output.partition("\ndifferent:\n")[2].splitlines()]
     for problem in (
-        "1 outs differ from those of the run, first the metrics: metrics/pictures/samples.png",
+        "outs that differ from those of the run, first the metrics: metrics/pictures/samples.png",
         "metrics/test.json in Git is not what dvc.lock names",
         "metrics/classes.csv in Git is not what dvc.lock names",
         "metrics/history.csv in Git is not what dvc.lock names",
