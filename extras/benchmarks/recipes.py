@@ -156,7 +156,7 @@ def shown_rows(results: dict[str, Row]) -> list[str]:
     ]
     for recipe in SHOWN:
         measured = rows_of(recipe, results)
-        name, row = max(measured, key=lambda each: (*is_today(recipe, each[1]), each[1]["runs"]))
+        name, row = max(measured, key=lambda each: (*is_today(recipe, each[1]), each[1]["date"]))
         rows.append(recipe_row(recipe, name, row))
     return rows
 

@@ -27,9 +27,8 @@ README = " ".join(recipes.README.read_text("utf-8").split())
 def test_a_table_is_that_of_the_results(
     page: Path, name: str, table: Callable[[dict[str, runs.Row]], str]
 ) -> None:
-    """The script of the same name writes it."""
     _, written, _ = runs.read_table(page, name)
-    assert written == table(results.read())
+    assert written == table(results.read()), f"python extras/benchmarks/{name}.py writes it anew"
 
 
 def test_the_figures_beside_the_tables_are_those_of_the_results() -> None:
