@@ -26,9 +26,9 @@ def test_the_readme_shows_every_package() -> None:
 
 
 def is_in_a_deleted_extra(path: Path) -> bool:
-    """Whether a path is in a folder under extras/ that is no longer there."""
+    """Whether a path is in a folder under extras/ of which nothing, or only bytecode, is left."""
     folder, *name = path.resolve().relative_to(ROOT).parts[:2]
-    return folder == "extras" and not ROOT.joinpath(folder, *name).exists()
+    return folder == "extras" and not ROOT.joinpath(folder, *name, "README.md").exists()
 
 
 def anchors(page: Path) -> set[str]:
