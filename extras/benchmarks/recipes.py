@@ -186,12 +186,11 @@ def recipe_row(recipe: str, name: str, row: Row, vote: Row | None = None) -> str
     has_settings, has_code = is_today(recipe, row)
     spread = f" ± {row['standard_error']:.2f}" if row["standard_error"] else ""
     threads = f"{row['threads']} thread{'s' * (row['threads'] != 1)}"
+    voting = f"; {vote['models']} voting: {errors(vote['accuracy'])}" if vote else ""
     return table_row(
         f"`{recipe}`: {RECIPES[recipe]}" if has_settings else f"`{recipe}`, earlier settings",
         f"{row['accuracy']:.2f}{spread} % ({row['runs']} seeds)",
-        errors(row["accuracy"])
-        if vote is None
-        else f"{errors(row['accuracy'])}; {vote['models']} voting: {errors(vote['accuracy'])}",
+        f"{errors(row['accuracy'])}{voting}",
         f"{row['seconds']:.0f} s",
         f"{processor(name)}, {threads}, {row['precision']}; {row['date']}"
         + ", earlier code" * (has_settings and not has_code),
